@@ -1,0 +1,14 @@
+"Packaging: everything comes from settings.ini, the pins from constraints.txt"
+from configparser import ConfigParser
+from setuptools import setup
+
+parser = ConfigParser(delimiters=['='])
+parser.read('settings.ini', encoding='utf-8')
+cfg = parser['DEFAULT']
+setup(
+    name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], license='Apache-2.0',
+    packages=[cfg['lib_name']], python_requires='>='+cfg['min_python'],
+    install_requires=cfg['requirements'].split() + cfg['media_requirements'].split(),
+    extras_require={'dev': cfg['dev_requirements'].split()},
+    entry_points={'console_scripts': ['facestudy=facestudy.cli:main'], 'nbdev': ['facestudy=facestudy._modidx:d']},
+)
