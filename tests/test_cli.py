@@ -1,0 +1,188 @@
+"The commands as people type them: exit codes, one sentence on stderr, nothing half-written"
+import os, shutil, subprocess, sys, warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from facestudy import cli
+from facestudy.core import ROOT, save_tensors, to_numpy
+from facestudy.media import Video, read_video, write_video
+from facestudy.superres import SuperResolution, save_superres
+from facestudy.training import CopySource, save_system
+from test_animate import PHOTO, _bad, _kinds, face_frames, made, save_photo    # `made` is a fixture
+
+@pytest.fixture(scope='session')
+def weights(tmp_path_factory):
+    "A trained system's file: the one that needs no training"
+    f = tmp_path_factory.mktemp('weights')/'copy.safetensors'
+    save_system(f, CopySource(size=64))
+    return f
+
+def run(capsys, *argv):
+    "Exit code, stdout, stderr lines"
+    try: code = cli.main([str(a) for a in argv])
+    except SystemExit as e: code = e.code
+    out,err = capsys.readouterr()
+    return code,out,err.strip().splitlines()
+
+def animate(capsys, made, weights, out, **kw):
+    args = dict(source=made/'photo.png', driving=made/'silent.mp4', system=weights, device='cpu') | kw
+    return run(capsys, 'animate', '--out', out, *(x for k,v in args.items() for x in ((f'--{k}', v) if v is not True else (f'--{k}',))))
+
+# help and usage
+
+def test_help_names_every_command(capsys):
+    code,out,_ = run(capsys, '--help')
+    assert code == 0 and all(f'\n    {c} ' in out for c in cli.COMMANDS) and {'animate', 'reconstruct', 'prepare', 'data'} <= set(cli.COMMANDS)
+
+@pytest.mark.parametrize('name', sorted(cli.COMMANDS))
+def test_each_help_has_an_example_that_parses(capsys, name):
+    code,out,_ = run(capsys, name, '--help')
+    example = out.split('example:')[1].strip()
+    assert code == 0 and example.startswith(f'facestudy {name}')
+    assert cli.build_parser().parse_args(example.split()[1:]).run
+
+def test_help_is_quick_because_nothing_heavy_is_imported():
+    code = "import sys; from facestudy import cli; cli.build_parser(); sys.exit(bool({'torch', 'cv2', 'av', 'pandas'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0
+
+@pytest.mark.parametrize('argv', [[], ['fly'], ['animate'], ['animate', '--source', 'a'], ['reconstruct', 'x'], ['animate', '--speed', '3']])
+def test_wrong_usage_exits_with_2(capsys, argv): assert run(capsys, *argv)[0] == 2
+
+# animate
+
+def test_animate(capsys, made, weights, tmp_path):
+    code,out,err = animate(capsys, made, weights, tmp_path/'new'/'o.mp4', driving=made/'talk.mp4')
+    assert (code, err) == (0, []) and '6 frames of 64 px at 12 frames/s, with sound' in out
+    assert Video(tmp_path/'new'/'o.mp4').has_audio
+    assert 'without sound' in animate(capsys, made, weights, tmp_path/'o.mp4')[1]
+
+def test_relative_by_default_absolute_on_request(capsys, made, weights, tmp_path, monkeypatch):
+    asked = []
+    def spy(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16):
+        asked.append(relative)
+        for _ in driving: yield to_numpy(source)
+    monkeypatch.setattr(CopySource, 'animate', spy)
+    animate(capsys, made, weights, tmp_path/'a.mp4')
+    animate(capsys, made, weights, tmp_path/'b.mp4', absolute=True)
+    assert asked == [True, False]
+
+def test_animate_superres_and_size(capsys, made, weights, tmp_path):
+    save_superres(tmp_path/'sr.safetensors', SuperResolution(4))
+    assert 'of 128 px' in animate(capsys, made, weights, tmp_path/'a.mp4', superres=tmp_path/'sr.safetensors')[1]
+    assert 'of 96 px' in animate(capsys, made, weights, tmp_path/'b.mp4', size=96)[1]
+
+def test_a_trained_system_by_its_name(capsys, made, weights, tmp_path, monkeypatch):
+    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'runs'))
+    code,_,err = animate(capsys, made, 'improved', tmp_path/'o.mp4')
+    assert code == 1 and 'improved: no trained system of this name (trained: none yet)' in err[0]
+    for i,run_id in enumerate(('quick-improved-1', 'quick-improved-2', 'smoke-improved-3', 'quick-suggested-4')):
+        (tmp_path/'runs'/run_id).mkdir(parents=True)
+        shutil.copy(weights, tmp_path/'runs'/run_id/'system.safetensors')
+        os.utime(tmp_path/'runs'/run_id/'system.safetensors', (i, i))
+    code,out,_ = animate(capsys, made, 'improved', tmp_path/'o.mp4')
+    assert code == 0 and 'quick-improved-2' in out                          # the last one that is not a smoke test
+    assert '(trained: improved, suggested)' in animate(capsys, made, 'first_order', tmp_path/'o.mp4')[2][0]
+
+@pytest.mark.parametrize('option,name,says', [
+    ('source', 'none.png', 'no such file'), ('source', 'dark.png', 'no face'), ('source', 'cut.png', 'damaged'), ('source', 'empty.mp4', 'empty'),
+    ('driving', 'none.mp4', 'no such file'), ('driving', 'empty.mp4', 'empty'), ('driving', 'text.mp4', 'damaged'), ('driving', 'stub.mp4', 'stub.mp4'),
+    ('driving', 'dark.mp4', 'no face'), ('system', 'text.mp4', 'damaged'), ('superres', 'none.safetensors', 'no such file')])
+def test_bad_input_is_one_sentence(capsys, made, weights, tmp_path, option, name, says):
+    _bad(tmp_path, made)
+    out = tmp_path/'results'/'o.mp4'
+    code,said,err = animate(capsys, made, weights, out, **{option: tmp_path/name})
+    assert code == 1 and said == '' and len(err) == 1 and err[0].startswith('facestudy: ') and name in err[0] and says in err[0]
+    assert not out.parent.exists() or os.listdir(out.parent) == []
+
+def test_photos_as_people_have_them(capsys, made, weights, tmp_path):
+    for name in _kinds(tmp_path):
+        code,_,err = animate(capsys, made, weights, tmp_path/'o.mp4', source=tmp_path/name)
+        assert code == 0 and (err == [] or name == 'huge.png' and len(err) == 1 and 'reduced to' in err[0]), name
+
+def test_a_driving_video_that_a_phone_turned(capsys, made, weights, tmp_path):
+    import av
+    with av.open(str(tmp_path/'turned.mp4'), 'w') as c:
+        s = c.add_stream('libx264', rate=12); s.height = s.width = 240; s.pix_fmt = 'yuv420p'
+        s.set_display_rotation(90)
+        for im in face_frames(4): c.mux(s.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(im, -1)), format='rgb24')))
+        c.mux(s.encode(None))
+    assert animate(capsys, made, weights, tmp_path/'o.mp4', driving=tmp_path/'turned.mp4')[0] == 0     # no face would be found in it lying down
+
+def test_several_faces_are_told_once(capsys, made, weights, tmp_path):
+    small = cv2.resize(PHOTO, None, fx=.6, fy=.6, interpolation=cv2.INTER_AREA)
+    both = np.concatenate([PHOTO, np.pad(small, ((PHOTO.shape[0]-small.shape[0], 0), (0, 0), (0, 0)), mode='edge')], 1)
+    code,_,err = animate(capsys, made, weights, tmp_path/'o.mp4', source=save_photo(tmp_path/'two.png', both))
+    assert code == 0 and len(err) == 1 and 'two.png: 2 faces found; the largest is taken' in err[0]
+
+def test_a_driving_video_of_one_frame(capsys, made, weights, tmp_path):
+    write_video(tmp_path/'one.mp4', face_frames(1), 25)
+    assert animate(capsys, made, weights, tmp_path/'o.mp4', driving=tmp_path/'one.mp4')[1].split(': ')[1].startswith('1 frames')
+
+def test_checkpoints_of_others(capsys, made, weights, tmp_path):
+    good = {'kind': 'system', 'class': 'facestudy.training:CopySource', 'name': 'copy_source', 'version': 1, 'config': {'size': 64}}
+    for i,(meta,says) in enumerate([({'kind': 'superres'}, 'not a trained system'), (good | {'version': 99}, 'version 99'),
+                                    (good | {'class': 'facestudy.training:Nobody'}, 'Nobody'), (good | {'class': 'os:system'}, 'not part of facestudy')]):
+        save_tensors(tmp_path/'w.safetensors', {'x': torch.zeros(1)}, meta)
+        code,_,err = animate(capsys, made, tmp_path/'w.safetensors', tmp_path/'o.mp4')
+        assert code == 1 and len(err) == 1 and 'w.safetensors' in err[0] and says in err[0]
+    (tmp_path/'half.safetensors').write_bytes(weights.read_bytes()[:-5])
+    code,_,err = animate(capsys, made, tmp_path/'half.safetensors', tmp_path/'o.mp4')
+    assert code == 1 and 'damaged' in err[0]
+
+def test_places_that_cannot_be_written(capsys, made, weights, tmp_path):
+    (tmp_path/'file').write_text('x')
+    for out,says in ((tmp_path/'file'/'o.mp4', 'a folder is needed'), (tmp_path/'o.avi', 'ends with .mp4'), (made/'silent.mp4', 'overwrite an input')):
+        code,_,err = animate(capsys, made, weights, out)
+        assert code == 1 and len(err) == 1 and says in err[0]
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
+def test_a_full_disk(capsys, made, weights, tmp_path):
+    (tmp_path/f'.o.{os.getpid()}.part.mp4').symlink_to('/dev/full')         # the kernel itself says that it is full
+    code,_,err = animate(capsys, made, weights, tmp_path/'o.mp4')
+    assert code == 1 and len(err) == 1 and 'the disk is full' in err[0] and os.listdir(tmp_path) == []
+
+def test_ctrl_c_says_what_is_left(capsys, made, weights, tmp_path, monkeypatch):
+    def stop(self, *a, **kw): raise KeyboardInterrupt
+    monkeypatch.setattr(CopySource, 'animate', stop)
+    code,_,err = animate(capsys, made, weights, tmp_path/'o.mp4')
+    assert code == 130 and 'facestudy: stopped; nothing was written' in err[-1] and not (tmp_path/'o.mp4').exists()
+    code,_,err = run(capsys, 'reconstruct', weights, '--clips', made/'clips', '--out', tmp_path/'r', '--device', 'cpu')
+    assert code == 130 and 'the same command goes on' in err[-1]
+
+def test_a_fault_of_the_program_keeps_its_traceback(made, weights, tmp_path, monkeypatch):
+    def fault(self, *a, **kw): raise ZeroDivisionError
+    monkeypatch.setattr(CopySource, 'animate', fault)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(['animate', '--source', str(made/'photo.png'), '--driving', str(made/'silent.mp4'), '--out', str(tmp_path/'o.mp4'), '--system', str(weights)])
+
+# reconstruct
+
+def test_reconstruct(capsys, made, weights, tmp_path):
+    code,out,err = run(capsys, 'reconstruct', weights, '--clips', made/'clips', '--out', tmp_path/'r', '--device', 'cpu')
+    assert (code, err) == (0, []) and '2 clips, PSNR' in out
+    rows = pd.read_csv(tmp_path/'r'/'rows.csv')
+    assert list(rows) == ['clip', 'frame', 'psnr', 'ssim'] and len(rows) == 8
+    assert sorted(f.name for f in (tmp_path/'r').glob('*.mp4')) == ['c0.mp4', 'c1.mp4']
+    assert len(read_video(tmp_path/'r'/'c1.mp4')[0]) == 5
+
+def test_reconstruct_goes_on_past_a_bad_clip_and_exits_with_1(capsys, made, weights, tmp_path):
+    shutil.copytree(made/'clips', tmp_path/'clips')
+    (tmp_path/'clips'/'bad.mp4').write_text('no film')
+    code,out,err = run(capsys, 'reconstruct', weights, '--clips', tmp_path/'clips', '--out', tmp_path/'r', '--device', 'cpu')
+    assert code == 1 and '2 clips, PSNR' in out and len(err) == 2 and 'bad.mp4' in err[0] and err[1] == 'facestudy: 1 of 3 clips could not be used.'
+    assert set(pd.read_csv(tmp_path/'r'/'rows.csv')['clip']) == {'c0', 'c1'}
+
+def test_the_installed_command(made, weights, tmp_path):
+    "A process of its own: stdout is for results, stderr for progress and complaints"
+    exe = Path(sys.executable).with_name('facestudy')
+    env = os.environ | {'OMP_NUM_THREADS': '1', 'FACESTUDY_PROGRESS': '1'}
+    r = subprocess.run([exe, 'animate', '--source', made/'photo.png', '--driving', made/'silent.mp4', '--out', tmp_path/'o.mp4', '--system', weights, '--device', 'cpu'],
+                       capture_output=True, text=True, env=env)
+    assert r.returncode == 0 and r.stdout.count('\n') == 1 and 'animate' in r.stderr and (tmp_path/'o.mp4').exists()
+    r = subprocess.run([exe, 'animate', '--source', 'no.png', '--driving', 'no.mp4', '--out', tmp_path/'p.mp4', '--system', weights], capture_output=True, text=True, env=env)
+    assert r.returncode == 1 and r.stderr.strip() == 'facestudy: no.png: no such file; check the name.'

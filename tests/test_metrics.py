@@ -1,0 +1,84 @@
+"PSNR, SSIM and their averages: facestudy.metrics"
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from facestudy.core import InputError
+from facestudy.metrics import PSNR_CAP, psnr, psnr_bound, score_clip, ssim, summarise
+
+
+def reference(a, b):
+    return structural_similarity(a, b, channel_axis=-1, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+
+def image(kind, h, w, seed=0):
+    rng = np.random.default_rng(seed)
+    if kind == 'noise': return rng.integers(0, 256, (h, w, 3), np.uint8)
+    if kind == 'flat': return np.full((h, w, 3), 200, np.uint8)
+    x = np.linspace(0, 6, h)[:, None, None] + np.linspace(0, 4, w)[None, :, None] + np.arange(3)
+    return (127 + 90*np.sin(x) + rng.normal(0, 5, (h, w, 3))).clip(0, 255).astype(np.uint8)
+
+@pytest.mark.parametrize('h,w', [(11, 11), (64, 64), (37, 50), (128, 96)])
+@pytest.mark.parametrize('kind', ['noise', 'flat', 'waves'])
+def test_equals_scikit_image(kind, h, w):
+    a,b = image(kind, h, w),image('waves', h, w, 1)
+    assert ssim(a, b) == pytest.approx(reference(a, b), abs=1e-6)
+    assert psnr(a, b) == pytest.approx(peak_signal_noise_ratio(a, b, data_range=255), abs=1e-9)
+
+@pytest.mark.parametrize('size', [32, 150])   # several frames in a stack, and one
+def test_clip_equals_frame_by_frame(size):
+    truth = np.stack([image('waves', size, size, i) for i in range(30)])
+    out = np.stack([image('waves', size, size, i+50) for i in range(30)])
+    rows = score_clip(truth, out)
+    assert list(rows.frame) == list(range(1, 30))
+    assert np.allclose(rows.psnr, [psnr(a, b) for a,b in zip(truth[1:], out[1:])], atol=1e-9)
+    assert np.allclose(rows.ssim, [reference(a, b) for a,b in zip(truth[1:], out[1:])], atol=1e-6)
+
+def test_read_only_memmap_is_scored(tmp_path):
+    np.save(tmp_path/'a.npy', np.stack([image('waves', 32, 32, i) for i in range(4)]))
+    a = np.load(tmp_path/'a.npy', mmap_mode='r')
+    assert np.allclose(score_clip(a, a).ssim, 1)
+
+def test_identical_frames():
+    a = image('waves', 32, 32)
+    assert psnr(a, a) == math.inf and ssim(a, a) == 1
+    rows = score_clip(np.stack([a]*3), np.stack([a]*3))
+    assert (rows.psnr == PSNR_CAP).all() and PSNR_CAP == pytest.approx(58.92, abs=.01)
+    assert summarise(pd.DataFrame({'clip': 'a', 'frame': [1, 2], 'psnr': [math.inf, 20.], 'ssim': 1.}))['psnr'] == pytest.approx((PSNR_CAP+20)/2)
+
+def test_six_decibels():
+    a,b = image('waves', 32, 32),image('waves', 32, 32, 1)
+    assert peak_signal_noise_ratio(a/255, b/255, data_range=2) - psnr(a, b) == pytest.approx(6.0206, abs=1e-4)
+    assert psnr(a, b) <= psnr_bound(np.abs(a/255-b/255).mean())
+
+A = np.zeros((4, 16, 16, 3), np.uint8)
+@pytest.mark.parametrize('a,b,says', [
+    (A, A[:3], 'resize one'), (A, A.astype(float), '8-bit'), (A/255, A/255, '8-bit'), (A[..., :1], A[..., :1], 'RGB'), (A[0], A[0], 'RGB'),
+    (A[:1], A[:1], 'at least two frames'), (A[:, :8], A[:, :8], '11 x 11')])
+def test_bad_clips(a, b, says):
+    with pytest.raises(InputError, match=says): score_clip(a, b)
+
+@pytest.mark.parametrize('f', [psnr, ssim])
+def test_bad_frames(f):
+    with pytest.raises(InputError, match='resize one'): f(A[0], A[0, :12])
+    with pytest.raises(InputError, match='8-bit'): f(A[0]/255, A[0]/255)
+
+def rows(name, values, hidden=False):
+    return pd.DataFrame({'clip': name, 'frame': range(1, len(values)+1), 'psnr': values, 'ssim': np.array(values)/100, 'hidden': hidden})
+
+def test_summarise():
+    s = summarise(pd.concat([rows('a', [30.]), rows('b', [20.]*9)]))
+    assert (s['psnr'], s['psnr_pooled'], s['clips'], s['frames'], s['clips_hidden'], s['frames_hidden']) == (25, 21, 2, 10, 0, 0)
+    assert s['ssim'] == pytest.approx(.25) and s['ssim_pooled'] == pytest.approx(.21) and math.isnan(s['psnr_hidden'])
+
+def test_hidden_frames_are_apart():
+    s = summarise(pd.concat([rows('a', [30.]), rows('b', [20., 10., 10.], [False, True, True]), rows('c', [5.], True)]))
+    assert (s['psnr'], s['frames'], s['clips']) == (25, 2, 2)
+    assert (s['psnr_hidden'], s['psnr_pooled_hidden'], s['frames_hidden'], s['clips_hidden']) == (7.5, pytest.approx(25/3), 3, 2)
+
+@pytest.mark.parametrize('bad,says', [
+    (rows('a', [30.]).drop(columns='ssim'), "'ssim'"), (rows('a', [math.nan, 1.]), 'missing scores'), (rows('a', []), 'empty'), (rows('a', [30.]).assign(frame=0), 'frame 0')])
+def test_bad_rows(bad, says):
+    with pytest.raises(InputError, match=says): summarise(bad)
