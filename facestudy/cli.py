@@ -24,7 +24,10 @@ def command(
         return f
     return enter
 
-def _wide(prog): return argparse.RawDescriptionHelpFormatter(prog, max_help_position=20)
+def _wide(prog):
+    f = argparse.RawDescriptionHelpFormatter(prog, max_help_position=24)
+    f._action_max_length = 16                         # argparse forgets the indent of sub-commands when it measures their names
+    return f
 
 def build_parser()->argparse.ArgumentParser:
     "The parser of all sub-commands"
@@ -79,7 +82,8 @@ def find_system(
     have = ', '.join(sorted({f.parent.name.split('-')[1] for f in runs_dir().glob('*-*/system.safetensors')})) or 'none yet'
     raise InputError(f'{what}: no trained system of this name (trained: {have}); train it with `facestudy train {what}`, or name a checkpoint file.')
 
-def _device_argument(p): p.add_argument('--device', default='auto', choices=['auto', 'cpu', 'cuda', 'mps'], help="where to compute (default: a GPU where there is one)")
+def _device_argument(p):
+    p.add_argument('--device', default='auto', choices=['auto', 'cpu', 'cuda', 'mps'], help='where to compute (default: a GPU where there is one)')
 
 # %% ../nbs/20_cli.ipynb #1c8bdf4e
 @command('animate', 'animate a photo by a driving video',
@@ -90,7 +94,7 @@ def _animate(p):
     p.add_argument('--driving', required=True, metavar='VIDEO', help='video with a face; its sound is kept')
     p.add_argument('--out', required=True, metavar='OUT.mp4', help='video to write')
     p.add_argument('--system', default='improved', help='trained system: its name or its checkpoint file (default: %(default)s)')
-    p.add_argument('--absolute', action='store_true', help='copy the pose of the driving face (default: add its motion since the first frame to the pose of the photo)')
+    p.add_argument('--absolute', action='store_true', help='copy the pose of the driving face (default: add its motion since frame 0 to the photo)')
     p.add_argument('--superres', metavar='FILE', help='checkpoint of a super-resolution network that enlarges the result')
     p.add_argument('--size', type=int, metavar='PX', help='side of the result (default: what the networks give)')
     _device_argument(p)
@@ -98,7 +102,8 @@ def _animate(p):
         from facestudy.animate import animate_photo
         system = find_system(a.system)
         r = animate_photo(a.source, a.driving, a.out, system, relative=not a.absolute, superres=a.superres, size=a.size, device=a.device)
-        print(f'{r["out"]}: {r["frames"]} frames of {r["size"]} px at {r["fps"]:.4g} frames/s, {"with" if r["audio"] else "without"} sound, made by {system}')
+        sound = 'with' if r['audio'] else 'without'
+        print(f'{r["out"]}: {r["frames"]} frames of {r["size"]} px at {r["fps"]:.4g} frames/s, {sound} sound, made by {system}')
     return run
 
 # %% ../nbs/20_cli.ipynb #3afd648f
@@ -127,20 +132,22 @@ def _reconstruct(p):
          'facestudy prepare videos/ clips/ --size 256',
          'finished videos are kept, and the same command goes on with the rest.')
 def _prepare(p):
-    p.add_argument('videos', metavar='VIDEOS', help='folder of videos; the layout of VoxCeleb is understood')
-    p.add_argument('out', metavar='OUT', help='folder for the clips and manifest.csv, which lists what was kept and what was rejected, and why')
+    p.add_argument('videos', metavar='VIDEOS', help='folder of videos, or one video; the layout of VoxCeleb is understood')
+    p.add_argument('out', metavar='OUT', help='folder for the clips and manifest.csv: what was kept, what was rejected, and why')
     p.add_argument('--size', type=int, default=256, metavar='PX', help='side of the clips (default: %(default)s)')
-    p.add_argument('--min-size', type=int, default=256, metavar='PX', help='smallest square that is cut out (default: %(default)s)')
+    p.add_argument('--min-size', type=int, default=256, metavar='PX', help='longer side of the box around all faces of a clip, at least (default: %(default)s)')
     p.add_argument('--min-frames', type=int, default=64, metavar='N', help='shortest clip (default: %(default)s)')
-    p.add_argument('--min-iou', type=float, default=.25, metavar='X', help='a clip ends when the face overlaps its first box by less (default: %(default)s)')
-    p.add_argument('--margin', type=float, default=.1, metavar='X', help='share of the box added on each side (default: %(default)s)')
+    p.add_argument('--min-iou', type=float, default=.25, metavar='X', help='a clip ends when the IoU with its first box is less (default: %(default)s)')
+    p.add_argument('--margin', type=float, default=.25, metavar='X', help='added on each side, share of the box (default: %(default)s)')
     p.add_argument('--workers', type=int, metavar='N', help='videos at a time (default: one per core)')
-    p.add_argument('--metadata', metavar='CSV', help='table with the columns of the published VoxCeleb metadata')
+    p.add_argument('--metadata', metavar='CSV', help='list of clips to cut, with the columns of the VoxCeleb metadata')
     def run(a):
         from facestudy.prepare import prepare
         options = {k: v for k,v in vars(a).items() if k not in ('run', 'stopped', 'videos', 'out')}
         table = prepare(a.videos, a.out, **options)
-        pass
+        rejected = table.reason[table.status == 'rejected'].str.partition(':')[0].value_counts()
+        print(f'{a.out}: {(table.status == "kept").sum()} clips kept, {rejected.sum()} rejected')
+        for why,n in rejected.items(): print(f'  {n:5d} {why}')
     return run
 
 # %% ../nbs/20_cli.ipynb #90d3b83e

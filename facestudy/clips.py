@@ -82,17 +82,17 @@ def video_jobs(
     return jobs.assign(path=[str(found.get(o, '')) for o in jobs.name])
 
 # %% ../nbs/04_clips.ipynb #d7d68532
-MARGIN = .25 # of the larger side of the union of all face boxes, on each side
+MARGIN = .25 # of the clip's median face box, on each side
 
 def square_around(
     boxes:np.ndarray,  # (T, 4) x, y, w, h in pixels, NaN where there is no face
     h:int,             # Height of the frame, pixels
     w:int,             # Width of the frame, pixels
-    margin:float=MARGIN# Of the larger side of the union, added on each side
+    margin:float=MARGIN# Of the median box, added on each side
 )->tuple: # x, y, side in whole pixels, inside the frame
     "The smallest square that holds all boxes and a margin, as far as the frame allows (Sec. 4)"
     lo,hi = np.nanmin(boxes[:, :2], 0),np.nanmax(boxes[:, :2] + boxes[:, 2:], 0)
-    side = min(int(np.ceil((hi-lo).max()*(1+2*margin))), h, w)
+    side = min(int(np.ceil((hi-lo).max() + 2*margin*np.nanmedian(boxes[:, 2:]))), h, w)
     x,y = np.clip(np.round((lo+hi-side)/2), 0, [w-side, h-side]).astype(int)
     return int(x), int(y), side
 

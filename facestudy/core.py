@@ -104,9 +104,10 @@ def seed_all(
     return np.random.default_rng(state)
 
 def pick_device(
-    name:str='auto' # 'auto', 'cpu', 'cuda' or 'mps'
+    name='auto' # 'auto', 'cpu', 'cuda', 'mps', or a torch device
 )->torch.device:
     "The device asked for; 'auto' takes a GPU where there is one. Raises `InputError` when it is not there"
+    if isinstance(name, torch.device): return name
     best = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
     if name == 'auto': return torch.device(best)
     if name not in ('cpu', best): raise InputError(f'device {name!r} is not available here; use {best!r}.')

