@@ -156,7 +156,8 @@ def _job(job, out, size, margin):
     record,name = Path(out)/f'{job["name"]}.json',job['name']
     with contextlib.suppress(OSError, ValueError):
         done = json.loads(record.read_text(encoding='utf-8'))
-        if done['key'] == key and (done['row']['reason'] or (Path(out)/f'{name}.npy').exists() and (Path(out)/f'{name}.faces.npz').exists()): return done['row']
+        whole = all((Path(out)/f'{name}.{o}').exists() for o in ('npy', 'faces.npz'))
+        if done['key'] == key and (done['row']['reason'] or whole): return done['row']
     row = {'frames': 0, 'fps': 0., 'size': size, 'face_found': 0., 'sha256': '', 'faces_sha256': '', 'reason': ''}
     try: clip = read_clip(job['path'], size, margin, job['start'], job['stop'])
     except InputError as e: row['reason'] = str(e).removeprefix(f'{job["path"]}: ')
@@ -194,7 +195,9 @@ def _tick(bar, row):
 
 _DIGEST = ['name', 'identity', 'split', 'test_from', 'gap', 'sha256', 'faces_sha256']
 
-def _digest(table, size): return sha256(json.dumps([size, table[_DIGEST].astype(str).values.tolist()]).encode())
+def _digest(table, size):
+    "SHA-256 of a table of clips"
+    return sha256(json.dumps([size, table[_DIGEST].astype(str).values.tolist()]).encode())
 
 def make_store(
     jobs:pd.DataFrame,  # As `video_jobs` gives them
@@ -209,13 +212,14 @@ def make_store(
     rows = pd.DataFrame(_run_jobs(todo.to_dict('records'), out, size, margin, workers), index=todo.index)
     table = jobs.drop(columns=['path', 'start', 'stop', 'hidden', 'reason']).join(rows.drop(columns='reason', errors='ignore'))
     table['reason'] = rows.reason.reindex(jobs.index).where(jobs.reason == '', jobs.reason) if len(rows) else jobs.reason
-    if not len(rows) or not (table.reason == '').any(): raise InputError(f'none of the {len(jobs)} videos can be used; the first: {table.name.iloc[0]}: {table.reason.iloc[0]}')
+    if not len(rows) or not (table.reason == '').any():
+        raise InputError(f'none of the {len(jobs)} videos can be used; the first: {table.name.iloc[0]}: {table.reason.iloc[0]}')
     free = (table.split == '') & (table.reason == '')          # decided only now: a person without a usable clip takes no side
     if free.any(): table.loc[free, 'split'] = table.identity[free].map(hash_split(table.identity[free]))
     both = table.split == 'both'
     table['test_from'] = (table.frames - (TEST_SHARE*table.frames).round()).where(both, 0).fillna(0).astype(int)
     table = table.assign(gap=np.where(both, GAP, 0), frames=table.frames.fillna(0).astype(int), size=size).sort_values('name')
-    write_text(out/'store.csv', table.fillna('').to_csv(index=False))
+    write_text(out/'store.csv', table.to_csv(index=False))
     write_text(out/'store.json', json.dumps({'version': VERSION, 'size': size, 'digest': _digest(table[table.reason == ''], size)}))
     return ClipStore(out)
 
@@ -253,26 +257,32 @@ class ClipStore:
     ):
         "Open a store. Raises `InputError` when there is none or its table was changed by hand"
         self.folder = Path(folder)
-        if not (self.folder/'store.json').exists(): raise InputError(f'{folder}: there is no clip store in this folder; build it with facestudy.clips.build_store.')
+        if not (self.folder/'store.json').exists():
+            raise InputError(f'{folder}: there is no clip store in this folder; build it with facestudy.clips.build_store.')
         meta = json.loads((self.folder/'store.json').read_text(encoding='utf-8'))
         texts = {o: str for o in ('name', 'identity', 'split', 'source', 'licence', 'reason', 'sha256', 'faces_sha256')}
         rows = pd.read_csv(self.folder/'store.csv', dtype=texts, keep_default_na=False, na_values={o: [''] for o in ('fps', 'face_found')})
         self.size,self.digest,self.current = meta['size'],meta['digest'],meta['version'] == VERSION  # built by this version of the code?
         self.table = rows[rows.reason == ''].drop(columns='reason').reset_index(drop=True)  # usable clips
         self.rejected = rows.loc[rows.reason != '', ['name', 'identity', 'reason']].reset_index(drop=True)
-        if _digest(self.table, self.size) != self.digest: raise InputError(f'{self.folder/"store.csv"}: the table was changed after the store was built; build it again.')
+        if _digest(self.table, self.size) != self.digest:
+            raise InputError(f'{self.folder/"store.csv"}: the table was changed after the store was built; build it again.')
         self._rows,self._open = {o['name']: o for o in self.table.to_dict('records')},{}
 
-    def __repr__(self): return f'ClipStore({str(self.folder)!r}: {len(self.table)} clips of {self.table.identity.nunique()} people at {self.size} px, {len(self.rejected)} rejected)'
+    def __repr__(self):
+        people = self.table.identity.nunique()
+        return f'ClipStore({str(self.folder)!r}: {len(self.table)} clips of {people} people at {self.size} px, {len(self.rejected)} rejected)'
 
     def _get(self, name, what):
         "One array of a clip, opened once"
-        if name not in self._rows: raise InputError(f'{self.folder}: there is no clip {name!r} in this store; its names are in store.csv.')
+        if name not in self._rows:
+            raise InputError(f'{self.folder}: there is no clip {name!r} in this store; its names are in store.csv.')
         if (name, what) not in self._open:
             try:
                 if what == 'frames': self._open[name, what] = np.load(self.folder/f'{name}.npy', mmap_mode='r')
                 else: self._open |= {(name, k): v for k,v in np.load(self.folder/f'{name}.faces.npz').items()}
-            except (OSError, ValueError, EOFError) as e: raise InputError(f'{self.folder/name}: the clip is missing or damaged; build the store again.') from e
+            except (OSError, ValueError, EOFError) as e:
+                raise InputError(f'{self.folder/name}: the clip is missing or damaged; build the store again.') from e
         return self._open[name, what]
 
     def frames(self, name)->np.ndarray: # uint8 (T, S, S, 3), read-only
@@ -314,7 +324,8 @@ class ClipStore:
         "Read every file and compare it with the digest. Raises `InputError` for the first that differs"
         for r in self._rows.values():
             now = _arrays_hash(self.frames(r['name'])),_arrays_hash(self.faces(r['name']), self.hidden(r['name']))
-            if now != (r['sha256'], r['faces_sha256']): raise InputError(f'{self.folder/r["name"]}: the clip was changed after the store was built; build it again.')
+            if now != (r['sha256'], r['faces_sha256']):
+                raise InputError(f'{self.folder/r["name"]}: the clip was changed after the store was built; build it again.')
 
 # %% ../nbs/04_clips.ipynb #51caee13
 def show_layout(

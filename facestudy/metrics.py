@@ -76,8 +76,10 @@ def score_clip(
 )->pd.DataFrame: # Columns frame, psnr (dB, at most `PSNR_CAP`), ssim; one row per frame from 1 on
     "Eq. 8-10 for every frame after the source. Raises `InputError` for a clip without a second frame, frames below 11 x 11, or shapes that differ"
     truth,output = _pair(truth, output, 4)
-    if len(truth) < 2: raise InputError('a clip of one frame cannot be scored: frame 0 is the source itself; give at least two frames.')
-    if min(truth.shape[1:3]) < 2*_R+1: raise InputError(f'SSIM needs frames of at least 11 x 11 pixels, and these are {truth.shape[1]} x {truth.shape[2]}.')
+    if len(truth) < 2:
+        raise InputError('a clip of one frame cannot be scored: frame 0 is the source itself; give at least two frames.')
+    if min(truth.shape[1:3]) < 2*_R+1:
+        raise InputError(f'SSIM needs frames of at least 11 x 11 pixels, and these are {truth.shape[1]} x {truth.shape[2]}.')
     n = max(1, 2**16//truth[0].size)                                  # a stack that stays in the processor's cache
     parts = [(truth[i:i+n], output[i:i+n]) for i in range(1, len(truth), n)]
     mse = np.concatenate([_mse(a, b) for a,b in parts])

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHARED', 'SYSTEMS', 'PROFILES', 'CODE', 'TIMINGS', 'Entry', 'system_class', 'Profile', 'fast_precision', 'Run',
-           'plan', 'open_clips', 'runs_dir', 'split_in_words', 'fit', 'measure', 'rows_of', 'study']
+           'plan', 'open_clips', 'runs_dir', 'split_in_words', 'fit', 'measure', 'rows_of', 'prepare_runs', 'fit_named',
+           'study']
 
 # %% ../nbs/16_study.ipynb #88001a12
 import importlib, json, os, time
@@ -206,6 +207,26 @@ def rows_of(
 
 TIMINGS = ['train_seconds', 'fps']      # the only columns that two equal runs on one machine may differ in
 
+def prepare_runs(profile, systems, clips, seed, device, overrides):
+    "The clip store and the planned runs. Raises `InputError` for unknown names before any work is done"
+    if profile not in PROFILES: raise InputError(f'profile {profile!r} is unknown; use one of {", ".join(PROFILES)}.')
+    for s in systems: system_class(s)
+    store = open_clips(clips, PROFILES[profile].size)
+    if profile != 'smoke': overrides = {'precision': fast_precision(device)} | overrides
+    return store,[plan(s, profile, store, seed, **overrides) for s in systems]
+
+def fit_named(
+    system:str,      # A name in `SYSTEMS`
+    profile='quick',
+    clips=None,      # A folder of videos; None: the embedded clips
+    seed=0,
+    device='auto',
+    **overrides      # Recipe fields to change
+)->Path: # The trained system's file
+    "Train one system, or go on where its training stopped"
+    store,[run] = prepare_runs(profile, [system], clips, seed, device, overrides)
+    return fit(run, store, device)
+
 def study(
     profile='quick',
     systems=tuple(SYSTEMS), # Names in `SYSTEMS`
@@ -216,9 +237,5 @@ def study(
     **overrides             # Recipe fields to change
 )->pd.DataFrame: # All rows
     "Take every missing run in order; finished ones are read"
-    if profile not in PROFILES: raise InputError(f'profile {profile!r} is unknown; use one of {", ".join(PROFILES)}.')
-    for s in systems: system_class(s)
-    store = open_clips(clips, PROFILES[profile].size)
-    overrides = {'precision': fast_precision(device)} | overrides if profile != 'smoke' else overrides
-    runs = [plan(s, profile, store, seed, **overrides) for s in systems]
+    store,runs = prepare_runs(profile, systems, clips, seed, device, overrides)
     return pd.concat([rows_of(r, store, out or ROOT/'reports'/'rows', device) for r in runs], ignore_index=True)

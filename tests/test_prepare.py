@@ -19,7 +19,7 @@ def film(path, n=16, step=0., head=200, second=False, blank=(), left=60, top=50,
     out = np.full((n, *shape, 3), 120, np.uint8)
     for i in range(n):
         x = left+round(step*i)
-        if i not in blank: out[i, top:top+head, x:x+head] = im
+        if i not in blank: out[i, top:top+head, max(x, 0):x+head] = im[:, max(-x, 0):]
         if second: out[i, 50:250, 320:520] = HEAD[:, ::-1]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_video(path, out, 25)
@@ -60,17 +60,23 @@ def test_square_holds_box_and_margin(box, margin):
 def test_every_reason(tmp_path):
     d = tmp_path/'in'
     film(d/'good.mp4'); film(d/'short.mp4', n=9); film(d/'small.mp4', head=160); film(d/'two.mp4', n=26, second=True)
-    film(d/'nobody.mp4', blank=range(16)); film(d/'edge.mp4', left=0, top=0)
+    film(d/'nobody.mp4', blank=range(16)); film(d/'edge.mp4', left=-60, top=50)
     (d/'text.mp4').write_text('no film'); (d/'empty.mp4').touch(); (d/'notes.txt').write_text('not looked at')
-    t = prepare(d, tmp_path/'out', **{**SMALL, 'margin': 1.2})
-    assert why(t) == {'good#000.mp4': 'crop leaves image', 'short#000.mp4': 'too short', 'small#000.mp4': 'too small', 'two#000.mp4': 'several faces', 'nobody': 'no face',
+    t = prepare(d, tmp_path/'out', **SMALL)
+    good,t = t[t.source == 'good.mp4'],t[t.source != 'good.mp4']
+    assert (good.status == 'kept').all() and (good.reason == '').all()
+    assert why(t) == {'short#000.mp4': 'too short', 'small#000.mp4': 'too small', 'two#000.mp4': 'several faces', 'nobody': 'no face',
                       'edge#000.mp4': 'crop leaves image', 'text': 'unreadable', 'empty': 'unreadable'}
     assert (t.status == 'rejected').all() and (t.sha256 == '').all()
     assert 'the file is empty' in t.set_index('name').reason['empty'] and str(tmp_path) not in ' '.join(t.reason)
-    assert sorted(os.listdir(tmp_path/'out')) == ['manifest.csv', 'prepare.json']
-    t = prepare(d, tmp_path/'out2', **SMALL)
-    kept = t[t.status == 'kept']
-    assert set(kept.name) >= {'good#000.mp4'} and (kept.reason == '').all()
+    assert sorted(os.listdir(tmp_path/'out')) == ['good#000.mp4', 'manifest.csv', 'prepare.json']
+
+def test_wide_margin_is_moved_inward(tmp_path):
+    film(tmp_path/'in'/'a.mp4', left=0, top=0)
+    t = prepare(tmp_path/'in', tmp_path/'out', **{**SMALL, 'margin': 1.})
+    l,u,r,b = map(int, t.box[0].split('-'))
+    assert t.status[0] == 'kept' and (l, u) == (0, 0) and r == b <= 300
+    with pytest.raises(InputError, match='margin=1.0, not 0.1'): prepare(tmp_path/'in', tmp_path/'out', **{**SMALL, 'margin': .1})
 
 def test_what_is_kept(tmp_path):
     src = film(tmp_path/'in'/'anna'/'one.mp4')
