@@ -35,7 +35,8 @@ def _haar(grey, name, lo, hi, near=4, step=1.1):
     return boxes
 
 # %% ../nbs/02_viola_jones.ipynb #9a44c53e
-CASCADES = {'frontalface_alt2': 1., 'frontalface_default': .9, 'profileface': .7, 'profileface|': .7} # In the order asked, with the confidence of a hit
+# In the order asked, with the confidence of a hit
+CASCADES = {'frontalface_alt2': 1., 'frontalface_default': .9, 'profileface': .7, 'profileface|': .7}
 
 def _grey(im, side):
     "Equalised grey picture with `side` as its longest side, and the scale"
@@ -67,14 +68,15 @@ def largest_face(
     "The largest face. Raises `InputError` when there is none"
     boxes = detect_faces(im)
     if not len(boxes): boxes = detect_faces(im, 640)      # a face small in a large picture
-    if not len(boxes): raise InputError(f'{name}: no face was found; use a picture where the face is upright, lit, seen from the front and not small.')
+    if not len(boxes): raise InputError(f'{name}: no face was found; use a picture with the face upright, lit, seen from the front and not small.')
     return boxes[0],len(boxes)
 
 # %% ../nbs/02_viola_jones.ipynb #f224c9c9
 LANDMARKS = ('left eye', 'right eye', 'mouth') # The viewer's left first
-_PLACES = {'left eye':  ((.05, .18, .52, .58), (.30, .40), ('eye_tree_eyeglasses', 'eye'), (.16, .42), 2),   # where to look (x0, y0, x1, y1), where it
-           'right eye': ((.48, .18, .95, .58), (.70, .40), ('eye_tree_eyeglasses', 'eye'), (.16, .42), 2),   # usually is, cascades, sizes, neighbours
-           'mouth':     ((.15, .62, .85, 1.12), (.50, .82), ('smile',), (.20, .62), 6)}                       # all in units of the face's box
+# Where to look (x0, y0, x1, y1), where it usually is, cascades, sizes, neighbours: all in units of the face's box
+_PLACES = {'left eye':  ((.05, .18, .52, .58), (.30, .40), ('eye_tree_eyeglasses', 'eye'), (.16, .42), 2),
+           'right eye': ((.48, .18, .95, .58), (.70, .40), ('eye_tree_eyeglasses', 'eye'), (.16, .42), 2),
+           'mouth':     ((.15, .62, .85, 1.12), (.50, .82), ('smile',), (.20, .62), 6)}
 
 def _patch(im, box, margin, side):
     "(equalised grey square around a box that becomes `side` wide, x and y of its corner and pixels per pixel of it in `im`)"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OPTIMISERS', 'System', 'CopySource', 'Recipe', 'pack', 'unpack', 'save_system', 'system_meta', 'load_system',
-           'reenact', 'held_out', 'held_out_psnr', 'Trainer']
+           'reenact', 'held_out', 'held_out_psnr', 'same_layout', 'Trainer']
 
 # %% ../nbs/13_training.ipynb #0c74f68d
 import contextlib, importlib, math, time
@@ -57,9 +57,9 @@ class CopySource(System):
         for _ in driving: yield to_numpy(source)
 
 # %% ../nbs/13_training.ipynb #d1038b0a
-OPTIMISERS = {'adamw': lambda groups,r: torch.optim.AdamW(groups, lr=r.lr, betas=(.9, .99), weight_decay=r.weight_decay, foreach=True),
-              'adam':  lambda groups,r: torch.optim.Adam(groups, lr=r.lr, betas=(.9, .999), foreach=True),
-              'sgd':   lambda groups,r: torch.optim.SGD(groups, lr=r.lr, momentum=.9, foreach=True),
+OPTIMISERS = {'adamw': lambda groups,r: torch.optim.AdamW(groups, lr=r.lr, betas=(.9, .99), weight_decay=r.weight_decay, fused=True),
+              'adam':  lambda groups,r: torch.optim.Adam(groups, lr=r.lr, betas=(.9, .999), fused=True),
+              'sgd':   lambda groups,r: torch.optim.SGD(groups, lr=r.lr, momentum=.9, fused=True),
               'swats': lambda groups,r: SWATS(groups, lr=r.lr, eps_switch=r.eps_switch)}
 
 @dataclass(frozen=True)
@@ -188,6 +188,14 @@ def _groups(modules):
     params = [p for m in modules for p in m.parameters() if p.requires_grad]
     return [{'params': [p for p in params if p.ndim > 1]}, {'params': [p for p in params if p.ndim <= 1], 'weight_decay': 0.}]
 
+def same_layout(
+    opt # An optimiser whose state was just loaded
+):
+    "Lay the state's tensors out in memory as their parameters are: files hold them contiguous, and sums in another order give other last bits"
+    for p,state in opt.state.items():
+        for k,v in state.items():
+            if isinstance(v, torch.Tensor) and v.shape == p.shape: state[k] = torch.empty_like(p).copy_(v)
+
 class Trainer:
     "One run of Algorithm 1: a system, its clips, a recipe and a seed"
     def __init__(self, system:System, store, recipe:Recipe, seed:int=0, device='auto'):
@@ -218,7 +226,7 @@ class Trainer:
         if not loss.isfinite(): raise InputError(f'{self.system.name}: the loss became {loss.item()} at step {self.step}; lower the learning rate (lr={self.recipe.lr}).')
         opt.zero_grad()
         loss.backward()
-        if self.recipe.clip: nn.utils.clip_grad_norm_([p for m in modules for p in m.parameters()], self.recipe.clip)
+        if self.recipe.clip: nn.utils.clip_grad_norm_([p for m in modules for p in m.parameters()], self.recipe.clip, foreach=False)
         opt.step()
         return {k: v.item() for k,v in terms.items()}
 
@@ -228,7 +236,7 @@ class Trainer:
         keep = min(self.recipe.ema, self.step/(self.step+10))         # young averages forget their start
         live = self.system.state_dict()
         floats = [k for k,v in live.items() if v.is_floating_point()]
-        torch._foreach_lerp_([self.average[k] for k in floats], [live[k] for k in floats], 1-keep)
+        for k in floats: self.average[k].lerp_(live[k], 1-keep)                # on a CPU one by one beats torch's foreach
         for k in live.keys()-set(floats): self.average[k].copy_(live[k])
 
     @contextlib.contextmanager
@@ -257,7 +265,9 @@ class Trainer:
         state = unpack(meta['state'], tensors)
         self.system.load_state_dict(state['model'])
         for k,v in state['average'].items(): self.average[k].copy_(v)
-        for p,o in self.opts.items(): o.load_state_dict(state['opts'][p])
+        for p,o in self.opts.items():
+            o.load_state_dict(state['opts'][p])
+            same_layout(o)
         self.step,self.seconds,self.log = meta['step'],meta['seconds'],meta['log']
 
     def measure(self, terms):
