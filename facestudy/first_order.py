@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from .grids import Deformation, expectation, gaussians, inverse2x2, shrink, spatial_softmax, warp
-from .keypoints import conv_block
+from .keypoints import bend, conv_block, equivariance_loss
 from .losses import PerceptualLoss, pyramid_loss
 from .motion import proposals
 from .pairs import Pairs, both_ways
@@ -164,18 +164,15 @@ class FirstOrder(KeypointSystem):
 
     def losses(self, player, pairs:Pairs):
         "Perceptual, pixels, equivariance of places and of Jacobians"
-        images = torch.cat([pairs.source, pairs.driving])
-        kp,target,w = self.detector(images), both_ways(images), self.weights
+        images,w = torch.cat([pairs.source, pairs.driving]), self.weights
+        some = torch.randperm(len(images), device=images.device)[:max(2, len(images)//4)]
+        deform = Deformation(len(some), device=images.device)
+        found = self.detector(torch.cat([images, bend(images[some], images.new_zeros(len(some), 4), deform)[0]]))
+        kp,moved = ({k: v.tensor_split([len(images)])[i] for k,v in found.items()} for i in (0, 1))
+        target,here = both_ways(images), {k: v[some] for k,v in kp.items()}
         output = self.render(images, kp, {k: both_ways(v) for k,v in kp.items()})
-        terms = self._equivariance(images, kp)
+        terms = {'equivariance': w['equivariance']*equivariance_loss(here['points'], moved['points'], deform),
+                 'jacobian': w['jacobian']*jacobian_equivariance(deform, here, moved)}
         if w['perceptual']: terms['perceptual'] = w['perceptual']*self._judge[0].to(output.device)(output, target)
         if w['pixels']: terms['pixels'] = w['pixels']*pyramid_loss(output, target)
         return terms
-
-    def _equivariance(self, images, kp):
-        some = torch.randperm(len(images), device=images.device)[:max(2, len(images)//4)]
-        deform = Deformation(len(some), device=images.device)
-        moved = self.detector(F.grid_sample(images[some], deform.flow(*images.shape[2:]), padding_mode='reflection', align_corners=True))
-        here = {k: v[some] for k,v in kp.items()}
-        return {'equivariance': self.weights['equivariance']*(here['points']-deform(moved['points'])).abs().mean(),
-                'jacobian': self.weights['jacobian']*jacobian_equivariance(deform, here, moved)}

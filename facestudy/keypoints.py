@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AVERAGE_FACE', 'resnet', 'Encoder', 'homes', 'face_prior', 'conv_block', 'enlarge_to', 'Up', 'KeypointDetector',
-           'equivariance_loss']
+           'bend', 'equivariance_loss']
 
 # %% ../nbs/07_keypoints.ipynb #9506bfbd
 import math
@@ -140,14 +140,20 @@ class KeypointDetector(nn.Module):
         return expectation(self.heat(image, face))
 
 # %% ../nbs/07_keypoints.ipynb #d07cd2a6
+def bend(
+    image,  # (B, 3, H, W)
+    face,   # (B, 4) normalised boxes
+    deform  # A `Deformation` of B maps
+)->tuple: # The deformed image, and where its box went
+    "Deform images in a known way; a box moves with its centre"
+    moved = F.grid_sample(image, deform.flow(*image.shape[2:]), padding_mode='reflection', align_corners=True)
+    centre = face[:, None, :2]
+    return moved,torch.cat([(2*centre-deform(centre))[:, 0], face[:, 2:]], -1)
+
 def equivariance_loss(
-    detector,       # Maps (image, face) to keypoints (B, K, 2)
-    image,          # (B, 3, H, W)
-    face,           # (B, 4) or None
-    points,         # (B, K, 2) keypoints of `image`
-    deform=None     # A `Deformation`; drawn when not given
+    points, # (B, K, 2) keypoints of the image
+    moved,  # (B, K, 2) keypoints of the deformed image
+    deform  # The `Deformation`
 )->torch.Tensor: # Scalar
     "L1 distance between keypoints of the image and those of its deformed copy, carried back (FOMM's first equivariance loss)"
-    deform = deform or Deformation(len(image), device=image.device)
-    moved = F.grid_sample(image, deform.flow(*image.shape[2:]), padding_mode='reflection', align_corners=True)
-    return (points - deform(detector(moved, face))).abs().mean()
+    return (points - deform(moved)).abs().mean()

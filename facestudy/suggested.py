@@ -10,8 +10,8 @@ from itertools import islice
 import torch
 from .core import to_numpy
 from .generator import Discriminator, Generator
-from .grids import inverse2x2, warp
-from .keypoints import KeypointDetector, equivariance_loss
+from .grids import Deformation, inverse2x2, warp
+from .keypoints import KeypointDetector, bend, equivariance_loss
 from .losses import PerceptualLoss, adversarial_loss, discriminator_loss, pyramid_loss
 from .motion import DenseMotion
 from .pairs import Pairs, both_ways
@@ -111,11 +111,14 @@ class Suggested(KeypointSystem):
         "Eq. 6's terms for either side"
         if player == 'discriminator': return self._discriminator_losses()
         images,faces = torch.cat([pairs.source, pairs.driving]), torch.cat([pairs.source_face, pairs.driving_face])
-        points = self.detector(images, faces)
+        some = torch.randperm(len(images), device=images.device)[:max(2, len(images)//4)]     # a quarter is enough for equivariance
+        deform = Deformation(len(some), device=images.device)
+        moved,moved_faces = bend(images[some], faces[some], deform)
+        points,moved = self.detector(torch.cat([images, moved]), torch.cat([faces, moved_faces])).tensor_split([len(images)])
         target = both_ways(images)
         output = self.render(images, {'points': points}, {'points': both_ways(points)})
         self._made = output.detach(), target
-        return self._distances(output, target) | self._equivariance(images, faces, points)
+        return self._distances(output, target) | {'equivariance': self.weights['equivariance']*equivariance_loss(points[some], moved, deform)}
 
     def _distances(self, output, target):
         w,terms = self.weights, {}
@@ -125,10 +128,6 @@ class Suggested(KeypointSystem):
             self.discriminator.requires_grad_(False)
             terms['adversarial'] = w['adversarial']*adversarial_loss(self.discriminator(output)[0])                         # Eq. 5
         return terms
-
-    def _equivariance(self, images, faces, points):
-        some = torch.randperm(len(images), device=images.device)[:max(2, len(images)//4)]      # a quarter is enough, and cheap
-        return {'equivariance': self.weights['equivariance']*equivariance_loss(self.detector, images[some], faces[some], points[some])}
 
     def _discriminator_losses(self):
         fake,real = self._made

@@ -73,7 +73,7 @@ class Recipe:
     schedule:str='cosine'     # 'cosine' (with warm-up) or 'constant'
     warmup:int=100            # Steps of linear warm-up, at most a tenth of all
     clip:float=1.             # Largest gradient norm, 0: no limit
-    ema:float=.999            # Memory of the averaged weights, 0: no averaging
+    average:float=.05         # Memory of the averaged weights as a share of all steps, 0: no averaging
     augment:float=1.          # Strength of the augmentation
     precision:str='float32'   # 'float32' or 'bfloat16' (autocast)
     eps_switch:float=1e-9     # SWATS: the published threshold
@@ -204,7 +204,7 @@ class Trainer:
         self.store,self.recipe,self.seed,self.step,self.seconds,self.log = store,recipe,seed,0,0.,[]
         self.segments,self.sample = store.segments('train'), held_out(store)
         self.opts = {p: OPTIMISERS[recipe.optimiser](_groups(m), recipe) for p,m in system.players().items()}
-        self.average = {k: v.detach().clone() for k,v in system.state_dict().items()} if recipe.ema else {}
+        self.average = {k: v.detach().clone() for k,v in system.state_dict().items()} if recipe.average else {}
 
     def train_step(self)->dict:
         "Draw one batch, let every player move once; returns the loss terms"
@@ -233,7 +233,8 @@ class Trainer:
     @torch.no_grad()
     def _remember(self):
         if not self.average: return
-        keep = min(self.recipe.ema, self.step/(self.step+10))         # young averages forget their start
+        memory = max(1., self.recipe.average*self.recipe.steps)
+        keep = min(1-1/memory, self.step/(self.step+10))              # young averages forget their start
         live = self.system.state_dict()
         floats = [k for k,v in live.items() if v.is_floating_point()]
         for k in floats: self.average[k].lerp_(live[k], 1-keep)                # on a CPU one by one beats torch's foreach

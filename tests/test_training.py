@@ -27,7 +27,7 @@ def toy_store():
 def trainer(recipe='adamw', steps=8):
     torch.set_num_threads(1)
     seed_all(0)
-    return Trainer(Suggested(**TINY), toy_store(), Recipe(steps=steps, batch=2, optimiser=recipe, ema=.9), seed=1, device='cpu')
+    return Trainer(Suggested(**TINY), toy_store(), Recipe(steps=steps, batch=2, optimiser=recipe, average=.2), seed=1, device='cpu')
 
 
 def weights(t): return {k: v.clone() for k,v in t.system.state_dict().items()}
