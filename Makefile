@@ -21,7 +21,7 @@ table1: .venv/installed ## Train what is missing, measure, render reports/table1
 	$(BIN)/facestudy report $(ARGS)
 
 test: .venv/installed   ## All tests: notebooks, package, smoke study twice
-	$(BIN)/python -m pytest -q tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests
 
 lab: .venv/installed    ## JupyterLab on nbs/
 	$(BIN)/jupyter lab --notebook-dir=nbs

@@ -48,6 +48,7 @@ _ADVICE = {errno.ENOSPC: 'the disk is full; free some space and run the command 
            errno.EPERM: 'it is not writable; choose another folder or change its permissions',
            errno.EROFS: 'the file system is read-only; choose another folder',
            errno.ENOTDIR: 'a part of the path is a file; choose another folder',
+           errno.EEXIST: 'a part of the path is a file; choose another folder',
            errno.EDQUOT: 'the disk quota is used up; free some space and run the command again'}
 
 def explain_os_error(

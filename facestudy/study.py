@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from .clips import ClipStore, build_store
-from .core import ROOT, InputError, atomic, cache_dir, device_name, pick_device, progress, seed_all, short_hash, versions
+from .core import ROOT, InputError, atomic, cache_dir, device_name, pick_device, progress, seed_all, short_hash, versions, write_text
 from .embedded import embedded_store
 from .metrics import score_clip
 from .training import Recipe, System, Trainer, load_system, reenact, save_system, system_meta
@@ -94,10 +94,16 @@ class Run:
         "Short name that changes whenever any setting does"
         return f'{self.profile}-{self.system}-{short_hash(asdict(self))}'
 
+    def flat(self)->dict:
+        "All settings by name, for a page that compares runs"
+        return {'class': SYSTEMS[self.system].cls, **json.loads(self.settings), **asdict(self.recipe), 'seed': self.seed, 'data': self.data, 'code': self.code}
+
     def build(self)->System:
         "The untrained system; its weights are drawn from the seed"
         seed_all(self.seed, 0)
-        return system_class(self.system)(**json.loads(self.settings))
+        system = system_class(self.system)(**json.loads(self.settings))
+        system.name = self.system            # two rows may share a class
+        return system
 
 def plan(
     system:str,           # A name in `SYSTEMS`
@@ -203,6 +209,7 @@ def rows_of(
     rows = rows.assign(system=run.system, label=SYSTEMS[run.system].label, profile=run.profile, run=run.id, seed=run.seed, data=run.data[:12], steps=meta['steps'], batch=run.recipe.batch, optimiser=run.recipe.optimiser,
                        precision=run.recipe.precision, parameters=sum(p.numel() for n,p in system.named_parameters() if not n.startswith('discriminator')),
                        features=_seen_through(run), split=split_in_words(store), device=meta['device'], versions=meta['versions'], train_seconds=meta['seconds'], fps=round(fps, 1))
+    write_text(path.with_suffix('.json'), json.dumps(run.flat(), indent=1))
     with atomic(path) as tmp: rows.to_csv(tmp, index=False, float_format='%.6f')
     return pd.read_csv(path)
 

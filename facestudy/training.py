@@ -147,7 +147,7 @@ def load_system(
     except (ImportError, AttributeError): raise InputError(f"{path}: this version of facestudy has no system {meta['class']!r}; install the version that wrote it.") from None
     if meta['version'] != cls.version: raise InputError(f"{path}: written by version {meta['version']} of {meta['name']}, this is version {cls.version}; train it again.")
     system = cls(**meta['config'] | {k: None for k in cls.only_for_training if k in meta['config']})
-    system.config = meta['config']
+    system.config,system.name = meta['config'],meta['name']
     try: system.load_state_dict(tensors)
     except RuntimeError as e: raise InputError(f'{path}: its weights do not fit {name} ({str(e).splitlines()[-1].strip()}); train it again.') from e
     return system.to(device).eval()

@@ -45,7 +45,7 @@ def test_every_module_has_its_notebook():
     assert modules == set().union(*map(exported, PARTS))
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='session')
 def copy(tmp_path_factory):
     "The notebooks, settings and package, cleaned and exported again elsewhere"
     d = tmp_path_factory.mktemp('copy')

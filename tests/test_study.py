@@ -11,6 +11,9 @@ from facestudy.study import SYSTEMS, TIMINGS, plan, study
 from facestudy.tables import table1
 
 
+pytestmark = pytest.mark.xdist_group('study')     # one worker: the smoke study runs twice, not twice per worker
+
+
 @pytest.fixture(scope='module')
 def twice(embedded, tmp_path_factory):
     "The whole smoke study in two separate places"
