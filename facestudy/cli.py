@@ -6,7 +6,7 @@
 __all__ = ['COMMANDS', 'command', 'build_parser', 'main', 'told_plainly', 'find_system']
 
 # %% ../nbs/20_cli.ipynb #8508a94a
-import argparse, contextlib, sys, warnings
+import argparse, contextlib, signal, sys, warnings
 from pathlib import Path
 
 # %% ../nbs/20_cli.ipynb #90a730d5
@@ -41,12 +41,15 @@ def build_parser()->argparse.ArgumentParser:
     return p
 
 # %% ../nbs/20_cli.ipynb #2af13fb6
+def _stop(*_): raise KeyboardInterrupt
+
 def main(
     argv=None # Arguments; None takes the command line's
 )->int: # Exit code: 0 done, 1 bad input, 2 wrong usage, 130 stopped
     "Run a sub-command"
     args = build_parser().parse_args(argv)
     from facestudy.core import InputError             # brings PyTorch, which --help does not wait for
+    with contextlib.suppress(ValueError): signal.signal(signal.SIGTERM, _stop)     # only the main thread may
     try:
         with told_plainly(): return args.run(args) or 0
     except InputError as e:

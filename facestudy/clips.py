@@ -271,7 +271,7 @@ class ClipStore:
 
     def __repr__(self):
         people = self.table.identity.nunique()
-        return f'ClipStore({str(self.folder)!r}: {len(self.table)} clips of {people} people at {self.size} px, {len(self.rejected)} rejected)'
+        return f'ClipStore({self.folder.name!r}: {len(self.table)} clips of {people} people at {self.size} px, {len(self.rejected)} rejected)'
 
     def _get(self, name, what):
         "One array of a clip, opened once"

@@ -134,7 +134,9 @@ def save_tensors(
 ):
     "Write tensors and their `meta` as one safetensors file, whole or not at all"
     tensors = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k,v in tensors.items()}
-    with atomic(path) as tmp: save_file(tensors, tmp, {'facestudy': json.dumps(meta or {})})
+    with atomic(path) as tmp:
+        save_file(tensors, tmp, {'facestudy': json.dumps(meta or {})})
+        tmp.chmod(0o644)                       # safetensors makes files that only their owner may read
 
 def load_tensors(
     path # A file of `save_tensors`

@@ -6,10 +6,10 @@
 __all__ = ['render', 'page_of', 'report', 'departures', 'readme']
 
 # %% ../nbs/19_report.ipynb #2efb2ed2
-import os
+import json, os
 from pathlib import Path
 from .core import ROOT, InputError, atomic, need_file, write_text
-from .study import PROFILES, SYSTEMS, study
+from .study import SYSTEMS, runs_dir, study
 
 # %% ../nbs/19_report.ipynb #b4343969
 def render(
@@ -55,11 +55,14 @@ def report(
 )->Path: # The page
     "Make the missing rows, then render Table 1 from them"
     out = Path(out or (ROOT/'reports'/'local'/Path(clips).resolve().name if clips else ROOT/'reports')).resolve()
-    rows = study(profile, systems, clips, seed, out/'rows', device, **overrides)
+    rows = study(profile, systems, clips, seed, device, **overrides)
     name = f'table1-{profile}' if profile != 'quick' or seed else 'table1'
     with atomic(out/f'{name}.rows.csv') as tmp: rows.to_csv(tmp, index=False, float_format='%.6f')
-    return render(ROOT/'nbs'/'reports'/'table1.ipynb', out/f'{name}.ipynb', rows=str(os.path.relpath(out/f'{name}.rows.csv', ROOT)), figures=str(os.path.relpath(out/'figures', ROOT)),
-                  clips=Path(clips).name if clips else '')
+    settings = {s: json.loads((runs_dir()/r/'run.json').read_text()) for s,r in rows.groupby('system', sort=False).run.first().items()}
+    write_text(out/f'{name}.runs.json', json.dumps(settings, indent=1))
+    from_root = lambda p: os.path.relpath(p, ROOT)
+    return render(ROOT/'nbs'/'reports'/'table1.ipynb', out/f'{name}.ipynb', rows=from_root(out/f'{name}.rows.csv'), runs=from_root(out/f'{name}.runs.json'),
+                  figures=from_root(out/'figures'), clips=Path(clips).name if clips else '')
 
 # %% ../nbs/19_report.ipynb #c5525c7b
 def departures()->list:
@@ -78,7 +81,6 @@ def readme()->Path:
     from nbconvert import MarkdownExporter
     nb = nbformat.read(ROOT/'nbs'/'index.ipynb', 4)
     nb.cells = [c for c in nb.cells if c.cell_type == 'markdown' or not c.source.startswith('#| hide')]
-    for c in nb.cells: c.outputs = [o for o in c.get('outputs', []) if o.output_type != 'stream'] if c.cell_type == 'code' else None
     body,_ = MarkdownExporter(exclude_input=True).from_notebook_node(nb)
     write_text(ROOT/'README.md', body.strip()+'\n')
     return ROOT/'README.md'

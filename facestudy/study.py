@@ -195,11 +195,10 @@ def _seen_through(run):
 def rows_of(
     run:Run,
     store,
-    out,           # Folder of rows
     device='auto'
 )->pd.DataFrame: # One row per test frame; cost and provenance in columns
-    "A run's rows, computed at most once"
-    path = Path(out)/f'{run.id}.csv'
+    "A run's rows, computed at most once on this machine"
+    path = runs_dir()/run.id/'rows.csv'
     if path.exists(): return pd.read_csv(path)
     device = pick_device(device)
     system = load_system(fit(run, store, device), device)
@@ -209,7 +208,6 @@ def rows_of(
     rows = rows.assign(system=run.system, label=SYSTEMS[run.system].label, profile=run.profile, run=run.id, seed=run.seed, data=run.data[:12], steps=meta['steps'], batch=run.recipe.batch, optimiser=run.recipe.optimiser,
                        precision=run.recipe.precision, parameters=sum(p.numel() for n,p in system.named_parameters() if not n.startswith('discriminator')),
                        features=_seen_through(run), split=split_in_words(store), device=meta['device'], versions=meta['versions'], train_seconds=meta['seconds'], fps=round(fps, 1))
-    write_text(path.with_suffix('.json'), json.dumps(run.flat(), indent=1))
     with atomic(path) as tmp: rows.to_csv(tmp, index=False, float_format='%.6f')
     return pd.read_csv(path)
 
@@ -240,10 +238,10 @@ def study(
     systems=tuple(SYSTEMS), # Names in `SYSTEMS`
     clips=None,             # A folder of videos; None: the embedded clips
     seed=0,
-    out=None,               # Folder of rows; None: reports/rows
     device='auto',
     **overrides             # Recipe fields to change
 )->pd.DataFrame: # All rows
     "Take every missing run in order; finished ones are read"
     store,runs = prepare_runs(profile, systems, clips, seed, device, overrides)
-    return pd.concat([rows_of(r, store, out or ROOT/'reports'/'rows', device) for r in runs], ignore_index=True)
+    for r in runs: write_text(runs_dir()/r.id/'run.json', json.dumps(r.flat(), indent=1))
+    return pd.concat([rows_of(r, store, device) for r in runs], ignore_index=True)

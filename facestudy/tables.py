@@ -105,13 +105,14 @@ def gain_figure(
 def comparison_figure(
     samples,   # Label -> {clip: uint8 (2, n+1, S, S, 3)}: truth and output; the first frame is the source
     clips=None,# Which clips; all that every system has when not given
-    most=6     # At most so many clips
+    most=6,    # At most so many clips
+    frames=2   # Driving frames of each, the last among them
 ):             # A matplotlib figure
     "Source, driving frame, and each system's output, in the manner of the article's Fig. 4"
     import matplotlib.pyplot as plt
     first = next(iter(samples.values()))
     clips = list(clips or first)[:most]
-    cells = [(c, i) for c in clips for i in range(1, first[c].shape[1])]
+    cells = [(c, i) for c in clips for i in np.unique(np.linspace(first[c].shape[1]-1, 1, frames).astype(int))]
     columns = ['source', 'driving', *samples]
     fig,axes = plt.subplots(len(cells), len(columns), figsize=(1.25*len(columns), 1.25*len(cells)+.3), dpi=90, squeeze=False)
     for row,(c,i) in zip(axes, cells):
