@@ -16,11 +16,11 @@ import pandas as pd
 import torch
 
 from .clips import MARGIN, square_around
-from .core import InputError, atomic, explain_os_error, need_file, pick_device, progress as bar, sha256, short_hash, to_numpy, to_tensor, write_text
+from .core import InputError, atomic, explain_os_error, need_file, pick_device, progress as bar, sha256, short_hash, to_tensor, write_text
 from .landmarks import Track, detect_faces, largest_face, track_face
 from .media import Video, read_image, resize, write_video
 from .metrics import PSNR_CAP, psnr, ssim
-from .superres import SuperResolution, enlarge, load_superres
+from .superres import enlarge, load_superres
 from .training import load_system
 
 # %% ../nbs/17_animate.ipynb #37dbdbae

@@ -195,10 +195,11 @@ def _chosen(a):
          'facestudy train improved --clips clips/ --profile quick --steps 5000',
          'the training is saved, and the same command goes on from there.')
 def _train(p):
-    p.add_argument('system', metavar='SYSTEM', help='its name: first_order, suggested, improved')
+    p.add_argument('system', metavar='SYSTEM', help='its name: first_order, suggested, improved; or superres, the network that doubles the side of a result')
     _run_arguments(p)
     def run(a):
-        from facestudy.study import fit_named
+        from facestudy.study import fit_named, fit_superres
+        if a.system == 'superres': return print(fit_superres(a.profile, a.clips, a.seed, a.device, **({'steps': a.steps} if a.steps else {})))
         print(fit_named(a.system, a.profile, a.clips, a.seed, a.device, **_overrides(a)))
     return run
 

@@ -7,7 +7,6 @@ __all__ = ['make_grid', 'warp', 'spatial_softmax', 'expectation', 'gaussians', '
            'local_affine']
 
 # %% ../nbs/06_grids.ipynb #6d8140f9
-import math
 import torch
 import torch.nn.functional as F
 

@@ -12,7 +12,7 @@ import torch, torchvision
 import torch.nn.functional as F
 from torch import nn
 from .core import InputError
-from .grids import Deformation, expectation, make_grid, shrink, spatial_softmax
+from .grids import expectation, make_grid, shrink, spatial_softmax
 
 # %% ../nbs/07_keypoints.ipynb #bb82f3f6
 def resnet(

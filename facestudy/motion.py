@@ -7,7 +7,6 @@ __all__ = ['proposals', 'Hourglass', 'DenseMotion']
 
 # %% ../nbs/08_motion.ipynb #2eb03e1c
 import torch
-import torch.nn.functional as F
 from torch import nn
 from .grids import gaussians, local_affine, make_grid, shrink, warp
 from .keypoints import Up, conv_block

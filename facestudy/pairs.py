@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 import torch.nn.functional as F
-from .core import InputError, seed_all, to_tensor
+from .core import InputError, to_tensor
 from .grids import inverse2x2
 
 # %% ../nbs/06a_pairs.ipynb #f60d98bb

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SHARED', 'SYSTEMS', 'PROFILES', 'CODE', 'TIMINGS', 'Entry', 'system_class', 'Profile', 'fast_precision', 'Run',
            'plan', 'open_clips', 'runs_dir', 'split_in_words', 'fit', 'measure', 'rows_of', 'prepare_runs', 'fit_named',
-           'study']
+           'fit_superres', 'study']
 
 # %% ../nbs/16_study.ipynb #88001a12
-import importlib, json, os, time
+import importlib, inspect, json, os, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import numpy as np
@@ -18,6 +18,7 @@ from .clips import ClipStore, build_store
 from .core import ROOT, InputError, atomic, cache_dir, device_name, pick_device, progress, seed_all, short_hash, versions, write_text
 from .embedded import embedded_store
 from .metrics import score_clip
+from .superres import face_patches, save_superres, train_superres
 from .training import Recipe, System, Trainer, load_system, reenact, save_system, system_meta
 
 # %% ../nbs/16_study.ipynb #4e2f2a5b
@@ -96,7 +97,8 @@ class Run:
 
     def flat(self)->dict:
         "All settings by name, for a page that compares runs"
-        return {'class': SYSTEMS[self.system].cls, **json.loads(self.settings), **asdict(self.recipe), 'seed': self.seed, 'data': self.data, 'code': self.code}
+        defaults = {k: p.default for k,p in inspect.signature(system_class(self.system)).parameters.items() if p.default is not p.empty}
+        return {'class': SYSTEMS[self.system].cls, **defaults, **json.loads(self.settings), **asdict(self.recipe), 'seed': self.seed, 'data': self.data, 'code': self.code}
 
     def build(self)->System:
         "The untrained system; its weights are drawn from the seed"
@@ -232,6 +234,24 @@ def fit_named(
     "Train one system, or go on where its training stopped"
     store,[run] = prepare_runs(profile, [system], clips, seed, device, overrides)
     return fit(run, store, device)
+
+def fit_superres(
+    profile='quick', # Its side doubled is what the network learns to restore
+    clips=None,      # A folder of videos; None: the embedded clips
+    seed=0,
+    device='auto',
+    steps=600        # Updates
+)->Path: # The checkpoint
+    "Train the super-resolution network of Sec. 3.2 on the training stretches, once"
+    if profile not in PROFILES: raise InputError(f'profile {profile!r} is unknown; use one of {", ".join(PROFILES)}.')
+    side = 2*PROFILES[profile].size
+    store = open_clips(clips, side)
+    path = runs_dir()/f'superres-{side}-{short_hash([store.digest, seed, steps, CODE])}.safetensors'
+    if path.exists(): return path
+    faces = face_patches([store.frames(s.name)[s.start:s.stop] for s in store.segments('train')])
+    model,log = train_superres(faces, steps, seed=seed, device=pick_device(device))
+    save_superres(path, model, steps=steps, seed=seed, data=store.digest, loss=float(log.loss.iloc[-20:].mean()), bicubic=float(log.bicubic.iloc[-20:].mean()))
+    return path
 
 def study(
     profile='quick',

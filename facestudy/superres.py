@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .core import InputError, load_tensors, pick_device, progress, save_tensors, seed_all, to_numpy, to_tensor
+from .core import InputError, load_tensors, pick_device, progress, save_tensors, seed_all, to_tensor
 
 # %% ../nbs/11_superres.ipynb #cf6bda4f
 def degrade(

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from .core import InputError, device_name, load_tensors, pick_device, progress, save_tensors, seed_all, sha256, to_numpy, to_tensor
+from .core import InputError, load_tensors, pick_device, progress, save_tensors, seed_all, to_numpy, to_tensor
 from .metrics import score_clip
 from .pairs import Pairs, augment, draw_pairs
 from .swats import SWATS

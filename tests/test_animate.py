@@ -1,5 +1,5 @@
 "One photo and one video in, one video out; clips rebuilt and scored; bad input"
-import errno, json, os, warnings, wave
+import errno, os, warnings, wave
 
 import cv2
 import numpy as np

@@ -1,5 +1,5 @@
 "The commands as people type them: exit codes, one sentence on stderr, nothing half-written"
-import os, shutil, subprocess, sys, warnings
+import os, shutil, subprocess, sys
 from pathlib import Path
 
 import cv2

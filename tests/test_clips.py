@@ -1,9 +1,6 @@
 "The clip store and the embedded clips: facestudy.clips, facestudy.embedded"
-import json
-
 import cv2
 import numpy as np
-import pandas as pd
 import pytest
 from skimage import data
 
@@ -142,7 +139,7 @@ def test_bad_stores(videos, store, tmp_path):
     with pytest.raises(InputError, match='none of the 1 videos'): build_store(tmp_path/'bad', tmp_path/'s', 32)
 
 def test_changed_store_is_noticed(videos, tmp_path):
-    s = build_store(videos, tmp_path, 48, workers=1)
+    build_store(videos, tmp_path, 48, workers=1)
     x = np.load(tmp_path/'ann#1.npy'); x[0, 0, 0, 0] ^= 1; np.save(tmp_path/'ann#1.npy', x)
     with pytest.raises(InputError, match='changed'): ClipStore(tmp_path).verify()
     (tmp_path/'bob#1.npy').write_bytes(b'')

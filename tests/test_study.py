@@ -1,7 +1,5 @@
 "The smoke profile end to end, through papermill, twice"
 import os
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
