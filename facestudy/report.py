@@ -62,7 +62,7 @@ def report(
     write_text(out/f'{name}.runs.json', json.dumps(settings, indent=1))
     from_root = lambda p: os.path.relpath(p, ROOT)
     return render(ROOT/'nbs'/'reports'/'table1.ipynb', out/f'{name}.ipynb', rows=from_root(out/f'{name}.rows.csv'), runs=from_root(out/f'{name}.runs.json'),
-                  figures=from_root(out/'figures'), clips=Path(clips).name if clips else '')
+                  figures=from_root(out/('figures' if name == 'table1' else f'{name}.figures')), clips=Path(clips).name if clips else '')
 
 # %% ../nbs/19_report.ipynb #c5525c7b
 def departures()->list:
