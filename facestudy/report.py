@@ -6,7 +6,7 @@
 __all__ = ['render', 'page_of', 'report', 'departures', 'readme']
 
 # %% ../nbs/19_report.ipynb #2efb2ed2
-import json, os
+import json, os, re
 from pathlib import Path
 from .core import ROOT, InputError, atomic, need_file, write_text
 from .study import SYSTEMS, runs_dir, study
@@ -65,13 +65,17 @@ def report(
                   figures=from_root(out/('figures' if name == 'table1' else f'{name}.figures')), clips=Path(clips).name if clips else '')
 
 # %% ../nbs/19_report.ipynb #c5525c7b
+_WORD = r'\*{0,2}Departures?(?: \([^)]*\))?:\*{0,2} '
+
+def _stated(paragraph): return re.split(_WORD, paragraph)[1:]
+
 def departures()->list:
     "(notebook, paragraph) of every stated departure, in the notebooks' order"
     import nbformat
     found = []
     for p in sorted((ROOT/'nbs').glob('[0-9]*.ipynb')):
         for c in nbformat.read(p, 4).cells:
-            if c.cell_type == 'markdown': found += [(p.stem, ' '.join(part.split())) for part in c.source.split('\n\n') if part.lstrip('-* ').startswith('Departure')]
+            if c.cell_type == 'markdown': found += [(p.stem, text) for part in re.split(r'\n\n|\n- ', c.source) for text in _stated(' '.join(part.split()))]
     return found
 
 # %% ../nbs/19_report.ipynb #d1f71664

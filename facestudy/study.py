@@ -35,7 +35,7 @@ SHARED = (('pixels', 1.), ('perceptual', 0.))                     # the shared r
 SYSTEMS = {
     'copy_source': Entry('Copy-source (floor)', 'facestudy.training:CopySource', note='The output is the source photo.'),
     'first_order': Entry('First-order model', 'facestudy.first_order:FirstOrder', SHARED + (('equivariance', 1.), ('jacobian', .5)),
-                         note='Siarohin et al. 2019, with the shared recipe.'),
+                         note='Siarohin et al. 2019, with the shared recipe: the pixel pyramid takes the place of its perceptual loss.'),
     'suggested':   Entry('Suggested (SWATS)', 'facestudy.suggested:Suggested', recipe=(('optimiser', 'swats'), ('schedule', 'constant'), ('lr', 1e-3), ('average', 0.), ('clip', 0.)),
                          note="The article's method: Eq. 3 to 6, SWATS."),
     'improved':    Entry('Improved (shared recipe)', 'facestudy.suggested:Suggested', SHARED + (('adversarial', 0.),),
@@ -134,7 +134,10 @@ def open_clips(
     if not clips: return embedded_store(size)
     clips = Path(clips).resolve()
     if not clips.is_dir(): raise InputError(f'{clips}: no such folder; name a folder of videos (see `facestudy prepare`).')
-    if (clips/'store.json').exists(): return ClipStore(clips)
+    if (clips/'store.json').exists():
+        store = ClipStore(clips)
+        if store.size != size: raise InputError(f'{clips}: this clip store holds {store.size} px, and {size} px are needed; name the folder of videos instead.')
+        return store
     return build_store(clips, cache_dir('stores', f'{clips.name}-{short_hash(str(clips), 6)}-{size}'), size)
 
 # %% ../nbs/16_study.ipynb #5c533dbb

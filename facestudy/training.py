@@ -202,12 +202,14 @@ class Trainer:
         self.device = pick_device(device)
         self.system = system.to(self.device, memory_format=torch.channels_last)
         self.store,self.recipe,self.seed,self.step,self.seconds,self.log = store,recipe,seed,0,0.,[]
+        self.smooth,self.whole = {},True          # running means of the losses; False while a step is half done
         self.segments,self.sample = store.segments('train'), held_out(store)
         self.opts = {p: OPTIMISERS[recipe.optimiser](_groups(m), recipe) for p,m in system.players().items()}
         self.average = {k: v.detach().clone() for k,v in system.state_dict().items()} if recipe.average else {}
 
     def train_step(self)->dict:
         "Draw one batch, let every player move once; returns the loss terms"
+        self.whole = False
         rng = seed_all(self.seed, self.step)
         pairs = augment(draw_pairs(self.store, self.segments, self.recipe.batch, rng), self.recipe.augment)
         pairs,terms = pairs.map(lambda x: x.to(self.device)), {}
@@ -215,6 +217,8 @@ class Trainer:
         for player in self.opts: terms |= self.move(player, pairs)
         self.step += 1
         self._remember()
+        self.smooth = {k: .95*self.smooth.get(k, v)+.05*v for k,v in terms.items()}
+        self.whole = True
         return terms
 
     def move(self, player, pairs)->dict:
@@ -255,7 +259,7 @@ class Trainer:
         state = {'model': self.system.state_dict(), 'average': self.average, 'opts': {p: o.state_dict() for p,o in self.opts.items()}}
         packed = pack(state, tensors)
         save_tensors(path, tensors, {'kind': 'training', 'name': self.system.name, 'version': self.system.version, 'recipe': asdict(self.recipe), 'seed': self.seed,
-                                     'data': self.store.digest, 'step': self.step, 'seconds': self.seconds, 'log': self.log, 'state': packed})
+                                     'data': self.store.digest, 'step': self.step, 'seconds': self.seconds, 'log': self.log, 'smooth': self.smooth, 'state': packed})
 
     def load(self, path):
         "Go on from `path`. Raises `InputError` when it belongs to another run"
@@ -269,12 +273,12 @@ class Trainer:
         for p,o in self.opts.items():
             o.load_state_dict(state['opts'][p])
             same_layout(o)
-        self.step,self.seconds,self.log = meta['step'],meta['seconds'],meta['log']
+        self.step,self.seconds,self.log,self.smooth = meta['step'],meta['seconds'],meta['log'],meta['smooth']
 
-    def measure(self, terms):
+    def measure(self):
         "Append a line to the log: losses now, and held-out PSNR of the averaged weights"
         with self.averaged() as system: psnr = held_out_psnr(system, self.sample, self.device)
-        self.log.append({'step': self.step, 'pairs': self.step*self.recipe.batch, 'seconds': round(self.seconds, 1), 'psnr': psnr, **terms, **self._swats()})
+        self.log.append({'step': self.step, 'pairs': self.step*self.recipe.batch, 'seconds': round(self.seconds, 1), 'psnr': psnr, **self.smooth, **self._swats()})
 
     def _swats(self):
         return {f'{p}_{k}': getattr(o, v) for p,o in self.opts.items() if isinstance(o, SWATS)
@@ -286,20 +290,19 @@ class Trainer:
         measure_every=200,# Steps between lines of the log
         until=None        # Stop at this step instead of the last
     )->pd.DataFrame: # The log
-        "Train to the end; an interruption saves first"
+        "Train to the end. An interruption between two steps saves first; one within a step goes back to the last checkpoint, at most `save_every` seconds"
         if checkpoint and Path(checkpoint).exists(): self.load(checkpoint)
-        last,saved,smooth = until or self.recipe.steps, time.time(), {}
+        last,saved = until or self.recipe.steps, time.time()
         bar = progress(total=self.recipe.steps, initial=self.step, desc=self.system.name, unit='step')
         try:
             while self.step < last:
                 start = time.time()
-                terms = self.train_step()
+                self.train_step()
                 self.seconds += time.time()-start
-                smooth = {k: .95*smooth.get(k, v)+.05*v for k,v in terms.items()}
-                if self.step % measure_every == 0 or self.step == self.recipe.steps: self.measure(smooth)
-                bar.update(); bar.set_postfix({'loss': f'{sum(smooth.values()):.3f}', 'psnr': f"{self.log[-1]['psnr']:.2f}" if self.log else '-'}, refresh=False)
+                if self.step % measure_every == 0 or self.step == self.recipe.steps: self.measure()
+                bar.update(); bar.set_postfix({'loss': f'{sum(self.smooth.values()):.3f}', 'psnr': f"{self.log[-1]['psnr']:.2f}" if self.log else '-'}, refresh=False)
                 if checkpoint and time.time()-saved > save_every: self.save(checkpoint); saved = time.time()
         finally:
             bar.close()
-            if checkpoint: self.save(checkpoint)
+            if checkpoint and self.whole: self.save(checkpoint)
         return pd.DataFrame(self.log)

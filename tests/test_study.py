@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from facestudy.core import ROOT, InputError
 from facestudy.report import render, report
-from facestudy.study import SYSTEMS, TIMINGS, plan, study
+from facestudy.study import SYSTEMS, TIMINGS, open_clips, plan, study
 from facestudy.tables import table1
 
 
@@ -62,3 +62,7 @@ def test_unknown_parameter(tmp_path):
 def test_unknown_names():
     with pytest.raises(InputError, match='profile'): study('fast')
     with pytest.raises(InputError, match='system'): study('smoke', ['x2face_'])
+
+
+def test_store_of_another_size(embedded):
+    with pytest.raises(InputError, match='holds 32 px, and 64 px are needed'): open_clips(embedded.folder, 64)
