@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['TEST_SHARE', 'GAP', 'SUFFIXES', 'MARGIN', 'VERSION', 'hash_split', 'find_videos', 'video_jobs', 'square_around',
-           'read_clip', 'make_store', 'build_store', 'Segment', 'ClipStore', 'show_layout']
+           'read_clip', 'make_store', 'build_store', 'Segment', 'ClipStore', 'show_layout', 'JoinedStore']
 
 # %% ../nbs/04_clips.ipynb #a8417975
 import contextlib, hashlib, importlib, itertools, json, multiprocessing, os
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -242,6 +242,7 @@ class Segment:
     identity:str
     start:int
     stop:int
+    group:str='' # The store it comes from, where several are joined
 
     def __len__(self): return self.stop-self.start
 
@@ -342,3 +343,48 @@ def show_layout(
     ax.set(yticks=range(len(names)), yticklabels=names, xlabel='frame'); ax.invert_yaxis()
     ax.legend(fontsize=7, loc='center left', bbox_to_anchor=(1, .5)); fig.tight_layout()
     return fig
+
+# %% ../nbs/04_clips.ipynb #7f0c340e
+class JoinedStore:
+    "Several clip stores that read like one; each keeps its own split"
+    def __init__(self,
+        stores,     # Clip stores of one size
+        groups=None # A name for each; None: '0', '1', ...
+    ):
+        "Join them. Raises `InputError` when sizes differ or two clips have one name"
+        stores = list(stores)
+        self.stores = dict(zip(groups or map(str, range(len(stores))), stores, strict=True))  # group -> store
+        self.size = stores[0].size
+        if any(o.size != self.size for o in stores):
+            raise InputError(f'clip stores of {", ".join(str(o.size) for o in stores)} px cannot be joined; build them at one size.')
+        self.table = pd.concat([o.table.assign(group=g) for g,o in self.stores.items()], ignore_index=True)
+        twice = self.table.name[self.table.name.duplicated()]
+        if len(twice): raise InputError(f'{twice.iloc[0]}: two of the joined stores have a clip of this name; rename one of them.')
+        self.digest = sha256(json.dumps([[g, o.digest] for g,o in self.stores.items()]).encode())
+        self._home = dict(zip(self.table.name, self.table.group.map(self.stores)))
+
+    def __repr__(self): return f'JoinedStore({", ".join(f"{g}: {o!r}" for g,o in self.stores.items())})'
+
+    def home(self, name):
+        "The store that holds a clip. Raises `InputError` when none does"
+        if name not in self._home: raise InputError(f'there is no clip {name!r} in the joined stores {", ".join(self.stores)}; their tables list the names.')
+        return self._home[name]
+
+    def frames(self, name)->np.ndarray: # uint8 (T, S, S, 3), read-only
+        "As `ClipStore.frames`"
+        return self.home(name).frames(name)
+
+    def faces(self, name)->np.ndarray: # float32 (T, 4)
+        "As `ClipStore.faces`"
+        return self.home(name).faces(name)
+
+    def hidden(self, name)->np.ndarray: # bool (T,)
+        "As `ClipStore.hidden`"
+        return self.home(name).hidden(name)
+
+    def segments(self,
+        split:str,       # 'train' or 'test'
+        hidden:bool=None # As `ClipStore.segments`
+    )->list: # Of Segment, with `group` set, in the order of the stores
+        "The stretches that one side of the split may use, of all stores"
+        return [replace(s, group=g) for g,o in self.stores.items() for s in o.segments(split, hidden)]

