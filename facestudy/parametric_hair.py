@@ -142,7 +142,7 @@ def _wanted(style, p, side, fringe):
     "Direction (N, 3) in which the comb pulls hair that is now at p"
     up = smooth(3., 8., p[:, 1])[:, None]
     if style.comb == 'part':
-        d = np.stack([side*1.1, np.full(len(p), -.9), np.full(len(p), style.forward-.25)], -1) + np.float32([0, 0, -.55])*smooth(1, 4, p[:, 2])[:, None]*up
+        d = np.stack([side*1.1, np.full(len(p), -1.1), (style.forward-.3)*up[:, 0]-.12], -1) + np.float32([0, 0, -.5])*smooth(1, 4, p[:, 2])[:, None]*up
     elif style.comb == 'back':
         d = _unit(_KNOT-p) if style.bun or style.top > 12 else np.float32([0, -.35, -1])*up + np.float32([0, -.8, -.75])*(1-up)
     elif style.comb == 'out': d = _unit(p-_AXIS)
@@ -173,14 +173,15 @@ def guides(
     layer = rng.uniform(.45, 1., n)
     front = smooth(-4, 1, mean[:, 2])*smooth(3, 6, mean[:, 1])
     lift = style.volume*layer*(.35+.65*np.maximum(fade, .6*top)) + style.lift*front*layer
+    bed = .6 if style.comb == 'part' else .3                                              # a parting is a shallow valley
     d,path,high = normal.copy(),[p],[np.zeros(n)]
     for k in range(1, steps):
         s = k/(steps-1)
         pull = _wanted(style, p, side, fringe) + rng.normal(size=(n, 3))*style.tousle*.5
-        out = _unit(p-_AXIS)
+        out = _unit((p-_AXIS)*np.where(p[:, 1:2] < _AXIS[1], np.float32([1, 0, 1]), 1))
         if style.comb != 'out': pull = pull-(pull*out).sum(-1, keepdims=True)*out
         d = _unit(.45*d + .55*_unit(pull)) if k > 1 else _unit(_unit(pull)+(.5+style.lift*.5*front)[:, None]*normal)
-        rise = lift*(1-np.exp(-s*length/(.9+.35*style.volume)))*(1-.25*s**3)
+        rise = lift*(bed+(1-bed)*(1-np.exp(-s*length/(.9+.35*style.volume))))*(1-.25*s**3)
         free = _window(style, fringe) if style.comb == 'part' else None
         p = p+d*(length/(steps-1))[:, None]
         p = skull.lay(p, rise+.05, .15 if style.comb != 'out' else .9, free)
@@ -240,7 +241,8 @@ def locks(
     s = np.linspace(0, 1, k)
     w = (style.width*rng.uniform(.6, 1.25, (n, 1))*np.minimum(1, s*5+.45)*np.sqrt(np.clip(1-s**3, 0, 1))+.02)[..., None]/2
     v = np.stack([path-across*w, path+across*w], 2)
-    normal = _unit(np.stack([face-.55*across, face+.55*across], 2))
+    round_ = _unit(np.stack([face-.55*across, face+.55*across], 2))
+    normal = _unit(round_+(1.5 if style.comb == 'out' else .35)*_unit(path-_AXIS)[:, :, None])
     along = np.concatenate([np.zeros((n, 1)), np.linalg.norm(np.diff(path, axis=1), axis=-1).cumsum(1)], 1)
     base = rng.uniform(0, 16, (n, 1, 1))
     uv = np.stack([base+np.concatenate([-w, w], -1), np.repeat((along+rng.uniform(0, 16, (n, 1)))[..., None], 2, -1)], -1)
@@ -286,10 +288,11 @@ def shell(
     scalp = above_hairline(skull.point(turn, climb, _mean_skull().look(_mean_skull().r, turn, climb)), line)
     e,h = np.maximum(at(enough[..., None])[..., 0], smooth(-.3, 1., scalp)),at(height[..., None])[..., 0]
     bump = cv2.GaussianBlur(rng.standard_normal((_ROWS//2, _COLS//2), np.float32), (0, 0), 1.); bump = close(bump/bump.std())
-    cover = smooth(.12, .5, e)
+    cover = np.maximum(smooth(.12, .5, e), smooth(-.6, -1.4, scalp))                      # far from the scalp there is no skin to shine through
     r = skull.look(skull.r, turn, climb) + .03 + .8*h*smooth(.1, .8, e)*(1+(.05+.07*style.curly)*bump)
     r[-1] = r[-1].mean()
-    v = skull.point(turn, climb, r); tri = _grid_triangles(*e.shape, (e[:-1, :-1] > .14) & (e[1:, 1:] > .14) & (e[1:, :-1] > .14) & (e[:-1, 1:] > .14))
+    v = skull.point(turn, climb, r); on = e > np.where(scalp > -.6, .14, .55)                                             # hanging locks hide the steps of the shell's edge
+    tri = _grid_triangles(*e.shape, on[:-1, :-1] & on[1:, 1:] & on[1:, :-1] & on[:-1, 1:])
     v = v.reshape(-1, 3)
     normal = vertex_normals(v, tri); normal = np.where(np.abs(normal).sum(1, keepdims=True) > .1, normal, _unit(v-_AXIS))
     t = _unit(at(run)).reshape(-1, 3)

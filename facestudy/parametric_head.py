@@ -164,12 +164,12 @@ def _where_hair_grows(v, marked, part):
 
 # %% ../nbs/05a_parametric_head.ipynb #b6f87c75
 LANDMARKS = (
-    5736, 5750, 866, 912, 5240, 892, 995, 990, 991, 7685, 7689, 7594, 11849, 7614, 7571, 12347, 12333, # jaw, from the ear at the viewer's left
+    5736, 5750, 866, 912, 5240, 892, 916, 918, 5296, 7620, 7618, 7594, 11849, 7614, 7571, 12347, 12333, # jaw, from the ear at the viewer's left
     262, 232, 222, 223, 208, 6983, 6997, 6996, 7005, 7031, # brows
     136, 135, 164, 5054, 286, 359, 343, 7120, 7055, # ridge and wings of the nose
-    1062, 4, 55, 1077, 1070, 6776, 7769, 6839, 6788, 7754, 13372, 7762, # the eye at the viewer's left, then the other
-    3736, 5354, 456, 455, 7215, 11956, 10404, 7166, 7241, 492, 486, 406, # outer border of the lips
-    431, 515, 520, 7262, 7191, 7280, 523, 535, # inner border
+    1062, 0, 6763, 1077, 1070, 6776, 7769, 13359, 6784, 7754, 13372, 7762, # the eye at the viewer's left, then the other
+    3736, 5354, 450, 455, 7210, 11956, 10404, 7235, 7241, 492, 486, 480, # outer border of the lips
+    3734, 471, 520, 7227, 10402, 7265, 523, 518, # inner border
 )  # Corners of the whole mesh
 
 # %% ../nbs/05a_parametric_head.ipynb #710266b9
@@ -208,7 +208,7 @@ def _build(path):
                 landmarks=new[list(LANDMARKS)], scalp=scalp[used], lips=marked['lips'][used], beard=beard[used], brows=brows[used])
 
 # %% ../nbs/05a_parametric_head.ipynb #08e91a12
-VERSION = 1  # Raised when the arrays change
+VERSION = 2  # Raised when the arrays change
 _KINDS = dict(triangles=np.int32, part=np.uint8, region=np.uint8, shapes=np.float16, eyes=np.int32, mirror=np.int32, landmarks=np.int32)
 
 def _kept():

@@ -15,7 +15,7 @@ import numpy as np
 
 from .core import seed_all
 from .parametric_head import EXPRESSIONS, PARTS, REGIONS, head_asset
-from .parametric_hair import STYLES, Hair, grow
+from .parametric_hair import STYLES, Hair, Skull, grow
 from .parametric_people import Posed, Shape, pose, shape_of
 from .parametric_raster import CENTRE, DISTANCE, _jit, _nearest, _weights, light_frame, lit, occlusion, shadow_map, vertex_normals
 from .parametric_skin import Brows, Hairline, Paint, above_hairline, beard_region, eye_middles, noise, paint_skin, rim, skin_tone, smooth, uv_of_head
@@ -35,7 +35,7 @@ def _pick(rng, table, shares):
 def _hair_colour(rng, ancestry, age):
     "(colour of hair, share of grey)"
     base = np.array(_HAIR[_pick(rng, _HAIR, [w*np.array(_HAIR_OF[k]) for w,k in zip(ancestry, _HAIR_OF)])])*np.exp(rng.normal()*.15)
-    grey = float(np.clip(smooth(.25, 1., age+rng.normal()*.12)*1.05, 0, 1))
+    grey = float(np.clip(smooth(.45, 1.05, age+rng.normal()*.1)*1.05, 0, 1))
     return base*(1-grey)+np.array([.42, .415, .41])*grey, grey
 
 def _style(rng, traits):
@@ -103,18 +103,22 @@ def _neckline(v, kind):
     if kind == 'wide': base = base-1.3
     return base-y
 
-def _collar(kind, points=56):
-    "Corners (points, K, 3) of a ring around the neck: a folded collar, or the rib of a hood"
-    t = np.linspace(-np.pi, np.pi, points)
-    gap = {'shirt': .20, 'hood': .0}[kind]
-    t = t*(1-gap/np.pi)+np.pi                                                          # the opening is in front
-    t = t-np.pi                                                                        # 0 in front after this shift of pi below
-    side,front = np.sin(t+np.pi),np.cos(t+np.pi)
-    prof = dict(shirt=[(5.9, -1.2), (5.6, .9), (5.75, 1.9), (6.3, 1.9), (7.4, -.2), (7.6, -.6)], hood=[(6.0, -.8), (5.9, .5), (6.6, 1.5), (7.9, 1.2), (8.6, -.2), (8.2, -1.6)])[kind]
-    out = []
-    for r,h in prof:
-        open_ = (h if kind == 'shirt' else h)
-        out.append(np.stack([r*side*1.02, -12.6+open_-1.15*front-.55*np.maximum(front, 0)*(r-5)*.3, -6.6+r*front*.93], -1))
+_COLLARS = dict(shirt=[(.15, -.7), (.25, .8), (.3, 1.7), (.55, 1.95), (1.1, 1.4), (1.75, .0), (1.9, -.5)],
+                hood=[(.1, -.9), (.15, .3), (.6, 1.2), (1.5, 1.3), (2.2, .4), (2.3, -.7), (1.8, -1.5)])   # cm out from the neck, cm above the neckline
+
+def _collar(kind, vertices, points=60):
+    "Corners (points, K, 3) of a collar that fits somebody's neck: folded like a shirt's, or fat like a hood's"
+    skull,gap = Skull(vertices),dict(shirt=7., hood=0.)[kind]
+    turn = np.linspace(gap, 360-gap, points)-360*(np.linspace(gap, 360-gap, points) > 180)
+    z = np.full(points, -6.); y = z
+    for _ in range(4):
+        y = _neckline(np.stack([z*0+9, z*0, z], -1), 'crew')
+        z = -7+skull.look(skull.r, turn, y-1)*np.cos(np.radians(turn))
+    front = np.exp(-(turn/22)**2); out = []
+    for r,h in _COLLARS[kind]:
+        drop = (1.0*front*(r > .5) + .45*front) if kind == 'shirt' else .8*front
+        where = y+h-drop
+        out.append(skull.point(turn, where-1, skull.look(skull.r, turn, np.minimum(where, y+1.7)-1)*.97+r+.25*(kind == 'shirt')*front*(r > .5)))
     return np.stack(out, 1).astype(np.float32)
 
 # %% ../nbs/05e_parametric_look.ipynb #04eebed9
@@ -184,24 +188,22 @@ def _cloth_pieces(head, kind, v):
     neck = kind if kind in ('vneck', 'turtle', 'wide') else 'shirt' if kind == 'shirt' else 'crew'
     below = _neckline(head.vertices, neck)
     body = head.triangles[np.isin(head.part, [PARTS.index('neck'), PARTS.index('skin')]) & (head.vertices[head.triangles][..., 1].max(1) < -7.5)]
-    used,tri = _layer(body, head.part, below > -.55)
-    band = .28 if kind in ('crew', 'vneck', 'turtle', 'wide') else .1
+    used,tri = _layer(body, head.part, below > -1.8)
     p = head.vertices[used]; b = below[used]
-    push = .12+.35*smooth(-.5, 2.5, b)+band*smooth(-.4, .0, b)*smooth(1.6, .9, b)
-    tint = 1-.12*smooth(-.2, .1, b)*smooth(1.3, 1.1, b)*(band > .2)
-    pieces = [_pushed('cloth', used, tri, push, p[:, :2].copy(), np.ones(len(used)), tint, 'body')]
-    if kind in ('shirt', 'hood'): pieces.append(_collar_piece(kind))
+    push = .03+(.40-.1*(kind in ('shirt', 'hood')))*smooth(-.6, .5, b)+.25*smooth(1., 4., b)
+    pieces = [_pushed('cloth', used, tri, push, p[:, :2].copy(), b, 1., 'body')]
+    if kind in ('shirt', 'hood'): pieces.append(_collar_piece(kind, v))
     return pieces
 
-def _collar_piece(kind):
+def _collar_piece(kind, vertices):
     "A collar as a rigid piece that hardly turns"
-    ring = _collar(kind); n,k,_ = ring.shape
+    ring = _collar(kind, vertices); n,k,_ = ring.shape
     i = np.arange(n*k).reshape(n, k); a,b,c,d = (o.reshape(-1) for o in (i[:-1, :-1], i[1:, :-1], i[1:, 1:], i[:-1, 1:]))
     tri = np.concatenate([np.stack([a, b, c], -1), np.stack([a, c, d], -1)]).astype(np.int32)
     v = ring.reshape(-1, 3); normal = vertex_normals(v, tri)
     if ((normal*(v-v.mean(0)))[:, [0, 2]].sum(1)).mean() < 0: tri,normal = tri[:, ::-1].copy(),-normal
     one = np.ones(len(v), np.float32)
-    return dict(kind='cloth', rest=v, normals=normal, tangents=v*0, hang=one*.12, uv=v[:, :2].copy(), tint=one*1.06, cover=one, tri=tri, region='body', two_sided=True)
+    return dict(kind='cloth', rest=v, normals=normal, tangents=v*0, hang=one*.12, uv=v[:, :2].copy(), tint=one*1.04, cover=one*9, tri=tri, region='body', two_sided=True)
 
 def _assemble(shape, head, pieces):
     "Put the head and its pieces into one `Mesh`, with the light that reaches each corner"
@@ -244,6 +246,8 @@ def _add_occlusion(mesh, shape, head):
     inside = np.zeros(len(head.vertices), bool); inside[head.triangles[np.isin(head.part, [PARTS.index(o) for o in ('inner mouth', 'teeth', 'tongue')])]] = True
     ao[:len(inside)] = np.where(inside, .12+.55*smooth(-3.2, .4, z), ao[:len(inside)])
     ao[head.eyes.ravel()] = 1.
+    lids = np.unique(head.triangles[(head.region == REGIONS.index('eyes')) & (head.part == PARTS.index('skin'))])
+    ao[lids] = np.maximum(ao[lids], .82)                                                  # folded when open, but not when they close
     mesh.attributes[:, 0] = ao
 
 def _shape_pose(posed): return posed.rotation.astype(np.float32), posed.translation.astype(np.float32)
@@ -265,7 +269,7 @@ def world(
             np.concatenate([n, n[mesh.base], mesh.rest_normals@r.T]).astype(np.float32))
 
 # %% ../nbs/05e_parametric_look.ipynb #d61eafe2
-def _strands(rng, curly):
+def _strands(rng, curly, bright):
     "A pattern of strands that repeats, sharp and softer: mean 1"
     x = np.tile(rng.standard_normal((256, 256), np.float32), (3, 3))
     long,short = cv2.GaussianBlur(x, (0, 0), sigmaX=1.1, sigmaY=24), cv2.GaussianBlur(x, (0, 0), sigmaX=2.2, sigmaY=3.)
@@ -274,7 +278,7 @@ def _strands(rng, curly):
     out = []
     for s in (0, 1.2, 2.4):
         m = cv2.GaussianBlur(np.tile(mixed, (3, 3)), (0, 0), s)[256:512, 256:512] if s else mixed
-        out.append(np.ascontiguousarray(np.clip(1+.30*m, .25, 2.)).astype(np.float32))
+        out.append(np.ascontiguousarray(np.clip(1+(.32-.18*bright)*m, .25, 2.)).astype(np.float32))
     return out
 
 def _smaller(texture):
@@ -287,14 +291,14 @@ def _hair_piece(hair):
     "Hair as a rigid piece"
     return dict(kind='hair', rest=hair.vertices, normals=hair.normals, tangents=hair.tangents, hang=hair.hang, uv=hair.uv, tint=hair.tint, cover=hair.cover, tri=hair.triangles, region='hair', two_sided=True)
 
-def _palette(rng, hair, beard, iris, melanin):
+def _palette(rng, hair, beard, iris, melanin, ribbed):
     "Colours that the shader looks up: hair, beard, iris, its ring, sclera, teeth, gums, cloth, its second colour, (pattern, period, gloss)"
     cloth = _CLOTH[rng.integers(len(_CLOTH))]*np.exp(rng.normal()*.15); second = _CLOTH[rng.integers(len(_CLOTH))]
     pattern = rng.choice([0, 0, 0, 1, 2, 3])
     sclera = np.array([.60, .555, .52])*(1-.13*melanin)*rng.uniform(.92, 1.05)
     teeth = np.array([.60, .55, .455])*rng.uniform(.8, 1.08)
     inner = iris*rng.uniform(1.1, 1.7)+rng.uniform(0, .03)*np.array([1, .7, .2])
-    return np.array([hair, beard, iris, inner, sclera, teeth, (.34, .12, .11), cloth, second, (pattern, rng.uniform(.8, 2.6), rng.uniform(.0, .3)), (rng.uniform(.425, .475), .18, 0)], np.float32)
+    return np.array([hair, beard, iris, inner, sclera, teeth, (.34, .12, .11), cloth, second, (pattern, rng.uniform(.8, 2.6), rng.uniform(.0, .3)), (rng.uniform(.425, .475), .18, ribbed)], np.float32)
 
 def look_of(
     seed:int,    # Decides everything
@@ -310,15 +314,15 @@ def look_of(
     beard,stubble,thick = _beard(rng, traits)
     brows = Brows(rng.normal()*.10, float(np.clip(.18+rng.normal()*.12-.12*sex, -.05, .5)), float(.20+.09*sex+abs(rng.normal())*.05), float(rng.uniform(.7, 1.15)+.15*sex), rng.normal()*.15)
     bald = style == 'bald'
-    paint = Paint(tone, melanin, age, sex, brows, np.minimum(hair*.7, .16)*(1-.0), hair, line, float(rng.uniform(.0, .35)) if bald else .93, beard, stubble)
+    paint = Paint(tone, melanin, age, sex, brows, np.minimum(hair*.7, tone*.42), hair, line, float(rng.uniform(.0, .35)) if bald else .93, beard, stubble)
     cloth = ('crew', 'crew', 'vneck', 'turtle', 'shirt', 'shirt', 'hood', 'wide')[rng.integers(8)]
     pieces = _beard_piece(head, beard, thick, shape.vertices)+_cloth_pieces(head, cloth, shape.vertices)
     curly = 0.
     if not bald:
         kind = _vary(STYLES[style], rng); curly = kind.curly
         pieces.append(_hair_piece(grow(shape.vertices, kind, line, rng)))
-    palette = _palette(rng, hair, hair*(1.15-.0*grey), iris, melanin)
-    return Look(seed, style, hair, iris, beard, cloth, tone, _smaller(paint_skin(paint, rng)), _strands(rng, curly), palette, _assemble(shape, head, pieces))
+    palette = _palette(rng, hair, hair*1.1, iris, melanin, float(cloth in ('crew', 'vneck', 'turtle', 'wide')))
+    return Look(seed, style, hair, iris, beard, cloth, tone, _smaller(paint_skin(paint, rng)), _strands(rng, curly, min(1., float(hair.mean())/.4)), palette, _assemble(shape, head, pieces))
 
 @dataclass
 class Person:
@@ -391,7 +395,7 @@ def _gradient(rng, n):
 def _photos():
     "Photographs that scikit-image carries"
     from skimage import data
-    return [getattr(data, k)()[..., :3] for k in ('coffee', 'chelsea', 'rocket', 'motorcycle' if False else 'hubble_deep_field')]+[np.repeat(getattr(data, k)()[..., None], 3, -1) for k in ('brick', 'grass', 'gravel')]
+    return [getattr(data, k)()[..., :3] for k in ('coffee', 'chelsea', 'rocket')]+[np.repeat(getattr(data, k)()[..., None], 3, -1) for k in ('brick', 'grass', 'gravel')]
 
 def _photo(rng, n):
     "A blurred, tinted piece of a photograph"
@@ -399,7 +403,8 @@ def _photo(rng, n):
     s = int(min(p.shape[:2])*rng.uniform(.6, 1)); y,x = (rng.integers(0, d-s+1) for d in p.shape[:2])
     im = cv2.resize(p[y:y+s, x:x+s], (n, n), interpolation=cv2.INTER_AREA).astype(np.float32)/255
     if rng.random() < .5: im = im[:, ::-1]
-    im = cv2.GaussianBlur(np.ascontiguousarray(im), (0, 0), float(n*rng.uniform(.006, .03)))
+    im = cv2.GaussianBlur(np.ascontiguousarray(im), (0, 0), float(n*rng.uniform(.012, .045)))
+    im = im+rng.uniform(.1, .7)*(im.mean(-1, keepdims=True)-im)
     return np.clip(im**rng.uniform(.8, 1.3)*_warmth(rng.normal()*.5), 0, 1).astype(np.float32)
 
 def scene(
@@ -480,7 +485,7 @@ def _surface(light, ambient, out, r, g, b, gloss, soft, n, view, shadow, ao):
     k = 1/np.sqrt(hx*hx+hy*hy+hz*hz+1e-9)
     nh = max((n[0]*hx+n[1]*hy+n[2]*hz)*k, 0.); vh = max((view[0]*hx+view[1]*hy+view[2]*hz)*k, 0.)
     power = 6+90*gloss*gloss
-    shine = gloss*.5*(power+2)*.125*nh**power*(.04+.96*(1-vh)**5)*2.2*max(min(nl*4, 1.), 0.)*shadow
+    shine = 0. if nh < .5 or nl <= 0 else gloss*.5*(power+2)*.125*nh**power*(.04+.96*(1-vh)**5)*2.2*max(min(nl*4, 1.), 0.)*shadow
     edge = (1-nv)**4*.10*gloss*ao
     for c in range(3):
         w = soft*(1.7 if c == 0 else .75 if c == 1 else .45)
@@ -500,13 +505,13 @@ def _strands_lit(light, ambient, out, r, g, b, t, n, view, shadow, ao, pattern, 
     shift = (pattern-1)*.25
     th = (t[0]*hx+t[1]*hy+t[2]*hz)*k + (n[0]*hx+n[1]*hy+n[2]*hz)*k*shift
     sin = np.sqrt(max(1-th*th, 0.)); side = _step(-.35, .6, nl)
-    one = sin**70*side; th2 = th+.16; two = np.sqrt(max(1-th2*th2, 0.))**22*side
+    two2 = max(1-(th+.16)**2, 0.); one = sin**64*side; two = two2**11*side
     d = np.sqrt(max(1-tl*tl, 0.))*.45*_step(-.5, .9, nl)+.55*max((nl+.3)/1.3, 0.)
     nr = max(n[0]*light[2, 0]+n[1]*light[2, 1]+n[2]*light[2, 2], 0.)
     for c in range(3):
         albedo = (r if c == 0 else g if c == 1 else b)*pattern
         around = _around(ambient, n[0], n[1], n[2], c)*ao*ao
-        out[c] += albedo*(1.5*d*shadow*light[1, c]+1.25*around+nr*light[3, c]*ao) + shadow*ao*light[1, c]*shine*(.045*one*pattern+two*(.02+.8*albedo)*.55)+nr*nr*light[3, c]*ao*.03
+        out[c] += albedo*(1.5*d*shadow*light[1, c]+1.25*around+nr*light[3, c]*ao) + shadow*ao*light[1, c]*shine*(.04*one*pattern+two*(.015+.42*albedo)*.5)+nr*nr*light[3, c]*ao*.03
 
 @_jit
 def _iris(colours, d, strands):
@@ -585,12 +590,19 @@ def _sample(m, a, wh, n, p, t, view, tex, strands, colours, light, ambient, shad
         k = _tooth(wh)
         _surface(light, ambient, out, colours[5, 0]*k, colours[5, 1]*k, colours[5, 2]*k, .35, .4, n, view, min(shadow+.2, 1.)*a[0], a[0])
     elif m == 6:
-        k = _weave(colours, a[1], a[2]); fine = (.9+.1*strands[int(a[2]*60) & 255, int(a[1]*60) & 255])*a[3]
+        rib = colours[10, 2]*_step(1.05, .95, a[4])
+        k = _weave(colours, a[1], a[2])*(1-rib); fine = (.9+.1*strands[int(a[2]*60) & 255, int(a[1]*60) & 255])*a[3]*(1-.16*rib)*(.72+.28*_step(0., .12, a[4]))*(1-.3*colours[10, 2]*_step(.1, 0., abs(a[4]-1)))
         _surface(light, ambient, out, (colours[7, 0]*(1-k)+colours[8, 0]*k)*fine, (colours[7, 1]*(1-k)+colours[8, 1]*k)*fine, (colours[7, 2]*(1-k)+colours[8, 2]*k)*fine, colours[9, 2], .06, n, view, shadow, a[0])
     else:
         k = 0 if m == 4 else 1
         x = _strand(strands, a[1], a[2])
         _strands_lit(light, ambient, out, colours[k, 0]*a[3], colours[k, 1]*a[3], colours[k, 2]*a[3], t, n, view, shadow, a[0], x, 1. if m == 4 else .4)
+
+@_jit
+def _soft(depths, frame, middle, reach, p, n, corner):
+    "Light that arrives at a point; the four samples of a pixel look at four places, which makes a penumbra of some millimetres"
+    a,b = (.40, .15) if corner == 0 else (-.15, .40) if corner == 1 else (-.40, -.15) if corner == 2 else (.15, -.40)
+    return lit(depths, frame, middle, reach, p[0]+n[0]*.25+a*frame[0, 0]+b*frame[1, 0], p[1]+n[1]*.25+a*frame[0, 1]+b*frame[1, 1], p[2]+n[2]*.25+a*frame[0, 2]+b*frame[1, 2], .32)
 
 @_jit
 def _shade(ids, xy, near, triangles, material, points, normals, tangents, world_tangents, attributes, skin_uv, tex, strands, colours, light, ambient, depths, frame, middle, reach, rim0, rim1, per, out, alpha):
@@ -606,7 +618,10 @@ def _shade(ids, xy, near, triangles, material, points, normals, tangents, world_
             _mix3(points, u, v, s, i, j, k, p); _mix3(normals, u, v, s, i, j, k, n); _normal(n)
             m = material[f]
             for c in range(5): a[c] = u*attributes[i, c]+v*attributes[j, c]+s*attributes[k, c]
-            if m == 0 and max(attributes[i, 1], attributes[j, 1], attributes[k, 1])-min(attributes[i, 1], attributes[j, 1], attributes[k, 1]) > .5:
+            if m == 6 and a[4] < 0:                                                       # above the neckline: skin
+                m = 0
+                for c in range(2): a[1+c] = u*skin_uv[i, c]+v*skin_uv[j, c]+s*skin_uv[k, c]
+            elif m == 0 and max(attributes[i, 1], attributes[j, 1], attributes[k, 1])-min(attributes[i, 1], attributes[j, 1], attributes[k, 1]) > .5:
                 a[1] = u*(attributes[i, 1]%.5+.5*(attributes[i, 1] < .5)*2)+v*(attributes[j, 1]%.5+.5*(attributes[j, 1] < .5)*2)+s*(attributes[k, 1]%.5+.5*(attributes[k, 1] < .5)*2)
             view[0] = CENTRE[0]-p[0]; view[1] = CENTRE[1]-p[1]; view[2] = DISTANCE-p[2]; _normal(view)
             if m >= 4 and n[0]*view[0]+n[1]*view[1]+n[2]*view[2] < 0:
@@ -614,7 +629,7 @@ def _shade(ids, xy, near, triangles, material, points, normals, tangents, world_
             _mix3(tangents, u, v, s, i, j, k, w)
             if m == 1: _normal(w)
             if m >= 4: _mix3(world_tangents, u, v, s, i, j, k, t); _normal(t)
-            shadow = lit(depths, frame, middle, reach, p[0]+n[0]*.25, p[1]+n[1]*.25, p[2]+n[2]*.25, .28)
+            shadow = _soft(depths, frame, middle, reach, p, n, (Y & 1)*2+(X & 1)) if n[0]*light[0, 0]+n[1]*light[0, 1]+n[2]*light[0, 2] > -.5 else 0.
             q[0] = 0; q[1] = 0; q[2] = 0
             _sample(m, a, w, n, p, t, view, tex, strands, colours, light, ambient, shadow, rim0 if p[0] < .5*(points[rim0[0], 0]+points[rim1[0], 0]) else rim1, points, q)
             if (m == 4 or m == 5) and a[4] < .97:                                         # thin hair: the painted skin shines through
@@ -640,9 +655,9 @@ def _develop(light, alpha, back, curve, out):
                 out[y, x, c] = np.uint8(min(max(v+.5, 0.), 255.))
 
 def _curve(exposure, n=4096):
-    "Film-like curve (Narkowicz' fit of ACES) and sRGB, as a table over the square root of light up to 4"
+    "A film-like curve (two thirds Narkowicz' fit of ACES, one third exponential) and sRGB, as a table over the square root of light up to 4"
     x = np.square(np.linspace(0, 2, n+1))*exposure
-    x = np.clip(x*(2.51*x+.03)/(x*(2.43*x+.59)+.14), 0, 1)
+    x = .65*np.clip(x*(2.51*x+.03)/(x*(2.43*x+.59)+.14), 0, 1)+.35*(1-np.exp(-1.3*x))
     return (255*np.where(x < .0031308, 12.92*x, 1.055*np.power(np.maximum(x, 1e-9), 1/2.4)-.055)).astype(np.float32)
 
 # %% ../nbs/05e_parametric_look.ipynb #3af76edb
@@ -662,7 +677,7 @@ def _paint_under(person):
 def _light_arrays(scene, person):
     "(4, 3) key direction, key colour, rim direction, rim colour; (6, 3) ambient; exposure"
     grey = float(person.look.skin_tone @ np.array([.2126, .7152, .0722]))
-    exposure = scene.exposure*(.30/max(grey, .03))**.38*.80
+    exposure = scene.exposure*(.30/max(grey, .03))**.31*.88
     return np.stack([scene.key, scene.key_colour, scene.rim, scene.rim_colour]).astype(np.float64), scene.ambient.astype(np.float64), exposure
 
 def render_frame(

@@ -110,7 +110,7 @@ def shape_of(
     v = _withdraw_teeth(head, v)
     v = v - _eyeball(v, head)[0].mean(0)                                      # tall or short: everybody looks at the camera
     gaps = np.array([(_gap(v, head, e), _gap(v + head.expressions[_BLINK[e]], head, e)) for e in (0, 1)])
-    blink = np.clip((gaps[:, 0]+.02)/np.maximum(gaps[:, 0]-gaps[:, 1], .1), .6, 1.5)
+    blink = np.clip((gaps[:, 0]+.1)/np.maximum(gaps[:, 0]-gaps[:, 1], .1), .6, 1.5)
     return Shape(seed, traits, values, v.astype(np.float32), blink.astype(np.float32), *_eyeball(v, head))
 
 # %% ../nbs/05b_parametric_people.ipynb #fa678009

@@ -70,7 +70,7 @@ def rim(vertices, head):
     "How near each corner of the skin is to an eyeball: 1 at the edge of a lid, 0 a few millimetres away"
     middle,r = eye_middles(vertices, head)
     gap = np.abs(np.linalg.norm(vertices[:, None]-middle, axis=-1)-r).min(1)
-    out = np.exp(-(gap/.16)**2)*(vertices[:, 2] > middle[:, 2].mean()-.3)
+    out = np.exp(-(gap/.2)**2)*(vertices[:, 2] > middle[:, 2].mean()-.3)
     skin = np.unique(head.triangles[np.isin(head.part, [PARTS.index('skin')])])
     return np.where(np.isin(np.arange(len(vertices)), skin), out, 0)
 
@@ -112,7 +112,7 @@ def _grow(values, known):
     return table[label]
 
 # %% ../nbs/05d1_parametric_skin.ipynb #ba0ff988
-_PALE,_DARK = np.log([.70, .46, .345]), np.log([.075, .034, .019])
+_PALE,_DARK = np.log([.70, .46, .345]), np.log([.088, .046, .031])
 _MELANIN = dict(african=(.74, .13), asian=(.27, .09), caucasian=(.15, .09)) # mean and spread
 
 def skin_tone(
@@ -168,7 +168,7 @@ def _tint(rng, m, age):
 
 def base_skin(a, tone, m, age, rng):
     "Reflectance (TALL, WIDE, 3) and gloss (TALL, WIDE) of bare skin"
-    dark = .05*noise(rng, 70)+.035*noise(rng, 9)+.05*noise(rng, 1.6) + .10*_spot(a, 3.1, -1.1, 1.3, .7)*rng.uniform(.4, 1.6) + .08*smooth(-9, -13, a.position[..., 1])
+    dark = .05*noise(rng, 70)+.026*noise(rng, 9)+.036*noise(rng, 1.6) + .10*_spot(a, 3.1, -1.1, 1.3, .7)*rng.uniform(.4, 1.6) + .08*smooth(-9, -13, a.position[..., 1])
     dark += (.3+.7*age)*rng.uniform(.02, .12)*np.clip(noise(rng, 5)-1.6, 0, 2)*(1-m)       # freckles and spots
     red = _blood(a, rng)*(.14 if m < .5 else .08)*rng.uniform(.5, 1.5)
     ink = dark[..., None]*np.array([.7, 1., 1.25]) + red[..., None]*np.array([.05, 1., .75]) + _creases(a, age, rng)[..., None]*np.array([.32, .42, .45])
@@ -184,8 +184,9 @@ def _lips(albedo, gloss, a, tone, m, age, rng):
 
 def _lashes(albedo, a, sex, hair, rng):
     "The dark line of the lashes, stronger above; in place"
-    up = a.rim*np.where(a.position[..., 1] > -.15, 1, .42)*smooth(1.6, 2., np.abs(a.position[..., 0]))
-    cover = np.clip(up*(1.25-.45*sex)*rng.uniform(.8, 1.1), 0, .93)[..., None]
+    edge = cv2.GaussianBlur(cv2.dilate(a.rim, np.ones((2, 2))), (0, 0), .7)
+    up = edge*np.where(a.position[..., 1] > -.1, 1, .4)*smooth(1.5, 2., np.abs(a.position[..., 0]))
+    cover = np.clip(up*(2.3-1.*sex)*rng.uniform(.8, 1.15), 0, .95)[..., None]
     albedo *= 1-cover; albedo += cover*np.minimum(hair, .03)
 
 # %% ../nbs/05d1_parametric_skin.ipynb #bde26c44
@@ -218,9 +219,9 @@ class Brows:
 
 def _brow_lines(b, side, rng):
     "Strokes (N, 4, 2) of one brow, cm on the face seen from the front"
-    n = int(340*b.dense); s = rng.random(n)**.9                                            # along the brow, 0 at the nose
-    x = 1.15+s*(4.2+b.length); y = 1.75+b.height + (.5+b.arch)*np.sin(np.clip(s/.72, 0, 1)*np.pi/2)-(.55+b.arch)*np.clip((s-.62)/.38, 0, 1)**1.5
-    half = b.thick*(.62+.5*np.sin(np.clip(s*1.3+.15, 0, 1)*np.pi))*np.clip((1.03-s)/.45, 0.12, 1)*smooth(-.05, .12, s)
+    n = int(420*b.dense); s = rng.random(n)**.9                                            # along the brow, 0 at the nose
+    x = 1.15+s*(4.2+b.length); y = 1.88+b.height + (.36+b.arch)*np.sin(np.clip(s/.72, 0, 1)*np.pi/2)-(.5+b.arch)*np.clip((s-.62)/.38, 0, 1)**1.5
+    half = b.thick*(.62+.5*np.sin(np.clip(s*1.3+.15, 0, 1)*np.pi))*np.clip((1.03-s)/.45, 0.12, 1)*(.6+.4*smooth(-.05, .25, s))
     o = rng.normal(size=n)*.5; y = y+half*np.clip(o, -1, 1)
     angle = np.radians(78-95*s**.7 - 28*o*(s > .15)) + rng.normal(size=n)*.16              # from upright to along the tail
     t = np.linspace(0, 1, 4)[None]*(.32+.3*rng.random((n, 1)))
@@ -232,7 +233,7 @@ def _paint_brows(albedo, b, hair, rng):
     layer = np.zeros((TALL, WIDE), np.uint8)
     for side in (-1, 1):
         lines = front_map(_brow_lines(b, side, rng))
-        strokes(layer, lines, rng.uniform(110, 235, len(lines)))
+        strokes(layer, lines, rng.uniform(70, 210, len(lines)))
     cover = cv2.GaussianBlur(layer, (0, 0), .8).astype(np.float32)/255
     cover = np.clip(.75*cover+.55*cv2.GaussianBlur(cover, (0, 0), 3), 0, .93)[..., None]
     albedo *= 1-cover; albedo += cover*hair
@@ -245,10 +246,11 @@ def beard_region(
     "Where a beard grows"
     p = np.asarray(points, np.float32); x,y,z = np.abs(p[..., 0]),p[..., 1],p[..., 2]
     mouth = np.hypot(x/3.0, (y+6.95)/1.25)                                                # 1 around the lips
-    upper = smooth(-4.45, -4.85, y)*smooth(4.1, 3.2, x)*(y > -6.9)
+    fall = y+.28*np.maximum(x-1.2, 0)                                                      # the moustache droops outwards
+    upper = smooth(-4.35, -5., fall)*smooth(4., 2.9, x)*(y > -6.9)
     chin = smooth(4.2, 2.9, x)*(y <= -6.9)
     under = smooth(-12.8, -11.2, y+.45*np.minimum(z+3, 0)*0+.25*(z+2))
-    if style == 'moustache': region = smooth(-4.5, -4.9, y)*smooth(3.5, 2.9, x+.5*(y+6))*smooth(-6.9, -6.2, y)
+    if style == 'moustache': region = smooth(-4.4, -5., fall)*smooth(3.6, 2.8, x+.5*(y+6))*smooth(-6.9, -6.2, y)
     elif style == 'goatee': region = np.maximum(upper*smooth(3.6, 3.1, x), chin*smooth(3.5, 2.8, x))
     else:
         edge = -6.6+.62*np.clip(x-3.2, 0, 2.3)+1.9*np.clip(x-5.5, 0, 1.6)                # from the corner of the mouth to the ear
@@ -294,7 +296,7 @@ class Paint:
 
 def _stipple(albedo, where, colour, rng, coarse=1.1):
     "Roots of hair: a speckled cover of `where` (0..1); in place"
-    speckle = np.clip(.75+.28*noise(rng, coarse), 0, 1.3)
+    speckle = np.clip(.8+.2*noise(rng, coarse), 0, 1.3)
     cover = np.clip(where*speckle, 0, .97)[..., None]
     albedo *= 1-cover; albedo += cover*colour
 
