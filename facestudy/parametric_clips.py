@@ -70,7 +70,7 @@ def _pack(truth, motion, dense):
 
 def _render_job(job, who, out, size, dense):
     "Render one clip and its truth; gives its row"
-    motion,where = talking_motion(job['what'], job['frames'], job['fps']),scene(job['person'])
+    motion,where = talking_motion(job['what'], job['frames'], job['fps'], play=job['play']),scene(job['person'])
     clip,name = render_clip(who, where, motion, size),job['name']
     truth = _pack(truth_of(who, where, motion, size, dense=dense), motion, dense)
     hidden = np.zeros(len(motion), bool)
@@ -173,16 +173,17 @@ def parametric_store(
     unseen:tuple=None, # (people, motions) that only the test has; None: a fifth, at least two
     dense:bool=False,  # Keep depth and canonical coordinates too
     fps:float=25,      # Frames per second; fewer, and the same number of frames shows more of a motion
+    play:float=0.,     # Strength of grimaces on top of the talk
     workers:int=None   # Processes; None: one per core, fewer for few people
 )->ParametricStore:
     "Render a store of people who do not exist, or bring it up to date. Raises `InputError` for numbers out of range or where the head cannot be had"
     if not 16 <= size <= 512: raise InputError(f'size {size} is not usable; choose a side from 16 to 512 pixels.')
     if frames < 2: raise InputError(f'{frames} frames are no film; a clip needs a source and a driving frame.')
-    plan,out = parametric_plan(identities, motions, each, unseen, seed).assign(frames=frames, fps=fps),Path(out)
+    plan,out = parametric_plan(identities, motions, each, unseen, seed).assign(frames=frames, fps=fps, play=play),Path(out)
     people = [o.to_dict('records') for _,o in plan.groupby('person')]
     if workers is None: workers = min(os.cpu_count() or 1, max(1, len(people)//4))
     rows = _run_people(people, str(out), size, dense, workers)
-    table = plan.drop(columns=['frames', 'fps', 'person', 'what']).join(pd.DataFrame([rows[o] for o in plan.name], index=plan.index))
+    table = plan.drop(columns=['frames', 'fps', 'play', 'person', 'what']).join(pd.DataFrame([rows[o] for o in plan.name], index=plan.index))
     table = table.assign(source='rendered by facestudy from MakeHuman data', licence='CC0-1.0', test_from=0, gap=0).sort_values('name')
     usable = table[table.reason == '']
     if usable.split.nunique() < 2: raise InputError(f'{out}: no face was found in any clip of one side; use a larger size or more people.')
@@ -192,7 +193,7 @@ def parametric_store(
 
 # %% ../nbs/05g_parametric_clips.ipynb #5e60e870
 _DEFAULTS = {'smoke': dict(identities=5, motions=4, unseen=(2, 2), frames=8), 'quick': dict(identities=26, motions=22, unseen=(6, 2), frames=24),
-             'landmarks': dict(identities=100, motions=100, unseen=(12, 4), each=1, frames=16, fps=4),
+             'landmarks': dict(identities=100, motions=100, unseen=(12, 4), each=1, frames=16, fps=4, play=.8),
              'standard': dict(identities=80, motions=132, unseen=(16, 4), frames=60), 'paper': dict(identities=80, motions=132, unseen=(16, 4), frames=60)}
 
 def default_parametric(

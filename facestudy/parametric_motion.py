@@ -258,22 +258,36 @@ def _yield_to_lips(w, speech):
     for o in ('mouthSmileLeft', 'mouthSmileRight', 'mouthDimpleLeft', 'mouthDimpleRight'): w[:, at(o)] *= 1-lips.clip(0, .8)
     return w+speech
 
+def _grimaces(t, rng, end):
+    "Expression weights (T, 52): one after the other, any of them, often two or three at once"
+    start,u = _moments(rng, end, .1, .25)
+    w,names = np.zeros((len(t), len(EXPRESSIONS))),[o.removesuffix('Left') for o in EXPRESSIONS if not o.endswith('Right') and not o.startswith(('eyeLook', 'tongue'))]
+    x = np.stack([_bumps(t, start[i:i+1], .15+.2*u[1, i], .3*u[2, i], .15+.2*u[3, i], .3+.7*u[4, i]) for i in range(len(start))], 1)
+    for i,name in enumerate(names):
+        mine = x[:, (u[0]*len(names)).astype(int) == i].sum(1)
+        for o in (name, name+'Left', name+'Right'):
+            if o in EXPRESSIONS: w[:, EXPRESSIONS.index(o)] += mine
+    return w
+
 def talking_motion(
     seed:int,        # Another number, another motion
     frames:int=100,  # How many
     fps:float=25,    # Frames per second
     turn:float=35,   # Largest yaw of the head, degrees
-    speech:float=1.  # Strength of the mouth's movement; 0 is a listener
+    speech:float=1., # Strength of the mouth's movement; 0 is a listener
+    play:float=0.    # Strength of grimaces on top, which nobody makes while talking and a landmark detector should have seen
 )->Motion:
     "Somebody talks: visemes, blinks, glances, smiles, brows, nods, turns and sway. Raises `InputError` for numbers out of range"
     if frames < 1 or not 0 < fps <= 1000: raise InputError(f'{frames} frames at {fps} per second is no motion; ask for at least 1 frame and for 1 to 1000 per second.')
-    if not 0 <= turn <= 80 or not 0 <= speech <= 1.5: raise InputError(f'{turn=} must be in 0 to 80 degrees and {speech=} in 0 to 1.5.')
-    t,end,(mouth,eyes,lids,neck,mood,drift,style) = np.arange(frames)/fps,frames/fps,_streams(seed, 7)
+    if not 0 <= turn <= 80 or not 0 <= speech <= 1.5 or not 0 <= play <= 1:
+        raise InputError(f'{turn=} must be in 0 to 80 degrees, {speech=} in 0 to 1.5 and {play=} in 0 to 1.')
+    t,end,(mouth,eyes,lids,neck,mood,drift,style,fun) = np.arange(frames)/fps,frames/fps,_streams(seed, 8)
     *sounds,stressed = _babble(mouth, end)
     talk = _speak(t, *sounds)*style.uniform(.9, 1.25)*speech
     if not speech: stressed = stressed[:0]
     head,glances = _head(t, neck, end, turn, stressed),_glances(eyes, end)
     w = _yield_to_lips(_mood(t, mood, end, stressed), talk)
+    if play: w += play*_grimaces(t, fun, end)
     w[:, [EXPRESSIONS.index(o) for o in ('eyeBlinkLeft', 'eyeBlinkRight')]] = _lids(t, *_blinks(lids, end, glances))[:, None]
     shift = np.stack([_sway(t, drift, o, .08, .35) for o in (.8, .4, 1.)], 1)
     return Motion(fps, *(o.astype(np.float32) for o in (w.clip(0, 1), head, _gaze(t, glances, head[:, 0], head[:, 1]), shift)))

@@ -88,10 +88,9 @@ def _gap(v, head, eye):
     return float((p[[1, 2], 1]-p[[5, 4], 1]).mean())
 
 def _eyeball(v, head):
-    "(centres (2, 3), radii (2,)) of the eyeballs: the cornea bulges forward, the back is round"
-    ball = v[head.eyes]; lo,hi = ball.min(1),ball.max(1)
-    r = (hi[:, :2]-lo[:, :2]).mean(1)/2
-    return np.concatenate([(lo[:, :2]+hi[:, :2])/2, lo[:, 2:]+r[:, None]], 1).astype(np.float32), r.astype(np.float32)
+    "(centres (2, 3), radii (2,)) of the eyeballs; the radius is that of the cornea, which stands out most"
+    ball = v[head.eyes]; c = ball.mean(1)
+    return c.astype(np.float32), np.linalg.norm(ball-c[:, None], axis=2).max(1).astype(np.float32)
 
 def _withdraw_teeth(head, v):
     "The rows of teeth a little narrower and further back, so that a wide smile does not show them through the cheek"
@@ -110,7 +109,7 @@ def shape_of(
     v = _withdraw_teeth(head, v)
     v = v - _eyeball(v, head)[0].mean(0)                                      # tall or short: everybody looks at the camera
     gaps = np.array([(_gap(v, head, e), _gap(v + head.expressions[_BLINK[e]], head, e)) for e in (0, 1)])
-    blink = np.clip((gaps[:, 0]+.1)/np.maximum(gaps[:, 0]-gaps[:, 1], .1), .6, 1.5)
+    blink = np.clip(1.3*(gaps[:, 0]+.1)/np.maximum(gaps[:, 0]-gaps[:, 1], .1), .6, 1.8)      # the inner corner closes last
     return Shape(seed, traits, values, v.astype(np.float32), blink.astype(np.float32), *_eyeball(v, head))
 
 # %% ../nbs/05b_parametric_people.ipynb #fa678009
@@ -134,7 +133,7 @@ def angles(
     return float(np.degrees(np.arctan2(-r[2, 0], r[2, 2]))), float(np.degrees(pitch)), float(np.degrees(np.arctan2(r[0, 1], r[1, 1])))
 
 # %% ../nbs/05b_parametric_people.ipynb #9cd2b455
-_LOOK,_BULGE = 30.,.14 # degrees at which an eyeLook expression is at its full weight; how far the cornea stands out, cm
+_LOOK = 30. # degrees at which an eyeLook expression is at its full weight
 _COLUMN = {k: i for i,k in enumerate(EXPRESSIONS)}
 
 @dataclass(frozen=True)
@@ -161,14 +160,12 @@ def _near_eyes(head):
     eyes = np.unique(head.triangles[(head.region == REGIONS.index('eyes')) & (head.part != PARTS.index('eye'))])
     return [eyes[(head.vertices[eyes, 0] > 0) == bool(e)] for e in (0, 1)]
 
-def _push_out(v, ids, centre, radius, axis):
+def _push_out(v, ids, centre, radius):
     "Move corners inside an eyeball straight out to its surface, in place"
     d = v[ids]-centre
     r = np.linalg.norm(d, axis=1)
-    front = d@axis/np.maximum(r, 1e-6)
-    surface = radius + .03 + _BULGE*np.clip((front-.8)/.2, 0, 1)
-    inside = (r < surface) & (d[:, 2] > .3*radius)
-    v[ids[inside]] = centre + d[inside]*(surface[inside]/r[inside])[:, None]
+    inside = (r < radius+.03) & (d[:, 2] > .3*radius)
+    v[ids[inside]] = centre + d[inside]*((radius+.03)/r[inside])[:, None]
 
 _CACHE = {}
 def _fixed():
@@ -195,7 +192,7 @@ def pose(
     for e in (0, 1):
         c,ids = shape.eye_centre[e],asset.eyes[e]
         v[ids] = (shape.vertices[ids]-c)@turn.T + c
-        _push_out(v, fixed['lids'][e], c, shape.eye_radius[e], turn[:, 2])
+        _push_out(v, fixed['lids'][e], c, shape.eye_radius[e])
     r,shift = rotation(*head),np.asarray(shift, np.float32)
     t = asset.pivot - r@asset.pivot + shift
     moved = v@(r-np.eye(3, dtype=np.float32)).T + (asset.pivot - r@asset.pivot)

@@ -111,7 +111,7 @@ def people_table(
                         'eyes': m.psnr_eyes, 'mouth': m.psnr_mouth, 'face': m.psnr_face, 'coherence': m.coherence, 'absolute': m.psnr_absolute})
     for i,k in ((3, 'self'), (6, 'cross')): out.insert(i, f'{k} gain', out[f'{k} PSNR'] - out[f'{k} PSNR'].get('copy_source', np.nan))
     leak = pd.DataFrame([{'method': 'The driving frame', 'self PSNR': PSNR_CAP, 'self SSIM': 1., 'cross PSNR': m.psnr_driving.iloc[0]}], ['driving'])
-    return pd.concat([leak, out]).rename_axis('system')
+    return pd.concat([leak, out])[list(out)].rename_axis('system')
 
 def styled_people(
     table # From `people_table`

@@ -77,6 +77,10 @@ def test_a_listener():
     m = talking_motion(5, 200, speech=0)
     assert track(m, 'jawOpen').max() == 0 and track(m, 'eyeBlinkLeft').max() > .5
 
+def test_grimaces_come_on_top():
+    a,b = talking_motion(5, 200),talking_motion(5, 200, play=1)
+    assert (b.weights >= a.weights-1e-6).all() and b.weights.max() <= 1 and (b.weights.max(0) > .3).sum() > 25 and np.array_equal(a.head, b.head)
+
 def test_file_round_trip(tmp_path):
     m = talking_motion(3, 77, fps=29.97)
     m.save(tmp_path/'new'/'m.csv')
@@ -102,7 +106,7 @@ def test_missing_and_foreign_files(tmp_path):
     (tmp_path/'m.csv').write_bytes(bytes(range(256))*4)
     with pytest.raises(InputError): Motion.load(tmp_path/'m.csv')
 
-@pytest.mark.parametrize('kw', [dict(frames=0), dict(fps=0), dict(turn=-1), dict(turn=100), dict(speech=3)])
+@pytest.mark.parametrize('kw', [dict(frames=0), dict(fps=0), dict(turn=-1), dict(turn=100), dict(speech=3), dict(play=2)])
 def test_bad_numbers(kw):
     with pytest.raises(InputError): talking_motion(0, **kw)
 

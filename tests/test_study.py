@@ -236,4 +236,4 @@ def test_a_page_without_people(embedded, fake_people, tmp_path, monkeypatch):
     page = report('smoke', ['copy_source'], out=tmp_path, device='cpu', parametric=False)
     assert page.name == 'table1-smoke-real.html' and 'driven by somebody else' not in page.read_text()
     page = report('smoke', ['copy_source', 'improved'], out=tmp_path, device='cpu')
-    assert page.name == 'table1-smoke.html' and 'driven by somebody else' in page.read_text() and (tmp_path/'table1-smoke.figures'/'cross.jpg').exists()
+    assert page.name == 'table1-smoke.html' and '4 clips of 2 people driven by themselves, 4 driven by another' in page.read_text() and (tmp_path/'table1-smoke.figures'/'cross.jpg').exists()
