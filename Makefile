@@ -3,12 +3,13 @@ PROFILE ?= quick
 SEED ?= 0
 PYTHON ?= python3
 BIN := .venv/bin
-ARGS := --profile $(PROFILE) --seed $(SEED) $(if $(CLIPS),--clips $(CLIPS)) $(if $(SYSTEMS),--systems $(SYSTEMS)) $(if $(STEPS),--steps $(STEPS))
+ARGS := --profile $(PROFILE) --seed $(SEED) $(if $(CLIPS),--clips $(CLIPS)) $(if $(SYSTEMS),--systems $(SYSTEMS)) $(if $(STEPS),--steps $(STEPS)) \
+        $(if $(filter no,$(PARAMETRIC)),--no-parametric)$(if $(filter yes,$(PARAMETRIC)),--parametric)
 
-.PHONY: help table1 test lab data bench export notebooks clean-runs
+.PHONY: help table1 gallery test lab data bench export notebooks clean-runs
 help:            ## This list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## ?/\t/' | expand -t 18
-	@echo 'Settings: PROFILE=smoke|quick|standard|paper  CLIPS=folder of videos  SEED=n  SYSTEMS=a,b  STEPS=n'
+	@echo 'Settings: PROFILE=smoke|quick|standard|paper  CLIPS=folder of videos  SEED=n  SYSTEMS=a,b  STEPS=n  PARAMETRIC=yes|no'
 
 .venv/installed: constraints.txt settings.ini setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo 'facestudy needs Python 3.11 or newer; call make with PYTHON=/path/to/python3.11'; exit 1; }
@@ -19,6 +20,9 @@ help:            ## This list
 
 table1: .venv/installed ## Train what is missing, measure, render reports/table1.html
 	$(BIN)/facestudy report $(ARGS)
+
+gallery: .venv/installed ## The gallery of rendered people, reports/gallery.html
+	$(BIN)/facestudy gallery
 
 test: .venv/installed   ## All tests: notebooks, package, smoke study twice
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests

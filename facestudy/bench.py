@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['frame_cost', 'step_memory', 'random_pairs', 'bare', 'peak_memory', 'measure_here', 'bench_line', 'bench',
-           'render_bench']
+           'render_here', 'render_bench']
 
 # %% ../nbs/19a_bench.ipynb #f84a0af6
 import json, os, resource, subprocess, sys, time
@@ -136,6 +136,23 @@ def bench(
     return lines
 
 # %% ../nbs/19a_bench.ipynb #867603c6
+def render_here(
+    size:int,   # Side of the frames, pixels
+    people=4,   # Measured one after the other
+    frames=25   # Of each
+)->dict: # frames/s and person s: medians over the people
+    "How fast this process renders, with the threads it has"
+    from facestudy.parametric_look import person, render, scene
+    from facestudy.parametric_motion import talking_motion
+    def timed(f): start = time.perf_counter(); return f(),time.perf_counter()-start
+    render(person(0), scene(0), talking_motion(0, 2), size)                # loads the kernels, and compiles them where they are new
+    set_up,busy = [],[]
+    for k in range(1, people+1):
+        who,t = timed(lambda: person(k)); set_up.append(t)
+        where,motion = scene(k),talking_motion(k, frames)
+        busy.append(timed(lambda: render(who, where, motion, size))[1])
+    return {'frames/s': frames/sorted(busy)[people//2], 'person s': sorted(set_up)[people//2]}
+
 def render_bench(
     sizes=(64, 128, 256), # Sides of the frames, pixels
     out=None              # CSV; None: reports/bench_render.csv
@@ -144,6 +161,6 @@ def render_bench(
     from facestudy.parametric_head import head_asset
     try: head_asset()
     except InputError as e: raise InputError(f'{str(e).rstrip(".")}; or leave the rendered people out with --no-parametric.') from e
-    lines = pd.DataFrame([{'size': n, **_apart('from facestudy.parametric_look import render_speed', f'render_speed({n})', 1, f'rendering at {n} px')} for n in progress(sizes, desc='rendering', unit='size')])
+    lines = pd.DataFrame([{'size': n, **_apart('from facestudy.bench import render_here', f'render_here({n})', 1, f'rendering at {n} px')} for n in progress(sizes, desc='rendering', unit='size')])
     with atomic(out or ROOT/'reports'/'bench_render.csv') as tmp: lines.to_csv(tmp, index=False, float_format='%.4g')
     return lines

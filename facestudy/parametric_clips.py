@@ -59,7 +59,7 @@ def render_clip(
 )->dict: # frames uint8 (T, S, S, 3), faces (T, 4), points (T, 3, 2) normalised, confidence (T,)
     "A film and its Viola-Jones track, in the form of `facestudy.clips.read_clip`"
     large = render(who, where, motion, 2*size, samples=1)
-    track = track_face(large)
+    track = track_face(large, smooth=motion.fps > 10)                # at a few frames per second, neighbours say nothing
     faces,points = _in_square(track, 0, 0, 2*size, size)
     return {'frames': resize(large, size), 'faces': faces, 'points': points, 'confidence': track.confidence}
 

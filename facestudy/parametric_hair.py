@@ -7,7 +7,7 @@ __all__ = ['STYLES', 'Skull', 'Style', 'roots', 'guides', 'Hair', 'locks', 'shel
 
 # %% ../nbs/05d2_parametric_hair.ipynb #0eb0989e
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -34,13 +34,15 @@ class Skull:
         c = np.concatenate([c, c-[360, 0]])
         xy = np.round(np.stack(self._cell(c[..., 0], c[..., 1]), -1).reshape(-1, 2)*256).astype(np.int64)
         ids,best = np.full((_ROWS, _COLS), -1, np.int32), np.zeros((_ROWS, _COLS), np.float32)
-        _fill(xy, r[np.concatenate([tri, tri])].reshape(-1).astype(float), np.arange(len(xy), dtype=np.int32).reshape(-1, 3), np.ones(2*len(tri), bool), ids, best)
+        corners = np.arange(len(xy), dtype=np.int32).reshape(-1, 3)
+        _fill(xy, r[np.concatenate([tri, tri])].reshape(-1).astype(float), corners, np.ones(2*len(tri), bool), ids, best)
         for i in range(1, _ROWS): best[i] = np.where(best[i] > 0, best[i], best[i-1])         # the pole, and holes of the eyes
         if curtain:
             start,end = (int(self._cell(0, y)[1]) for y in (-1., -8.5))
             low = best[start::-1].copy(); low[start-end:] = low[start-end]                    # shoulders do not push hair aside
             low = np.maximum.accumulate(low, 0)
-            best[:start+1] = (low*smooth(40, 75, np.abs(np.linspace(-180, 180, _COLS)))+best[start::-1]*smooth(75, 40, np.abs(np.linspace(-180, 180, _COLS))))[::-1]
+            behind = smooth(40, 75, np.abs(np.linspace(-180, 180, _COLS)))
+            best[:start+1] = (low*behind+best[start::-1]*(1-behind))[::-1]
         self.r = best
         wide = cv2.GaussianBlur(np.tile(best, (1, 3)), (0, 0), 1.5+curtain)[:, _COLS:2*_COLS]
         self.r = np.maximum(wide, best) if not curtain else wide
@@ -51,7 +53,9 @@ class Skull:
     def look(self, values, turn, climb):
         "Bilinear look-up in a map (ROWS, COLS) that closes around the head"
         x,y = self._cell(turn, climb)
-        return cv2.remap(np.concatenate([values[:, -1:], values, values[:, :1]], 1), np.float32(x+1), np.float32(np.clip(y, 0, _ROWS-1)), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(np.shape(x))
+        wide = np.concatenate([values[:, -1:], values, values[:, :1]], 1)
+        out = cv2.remap(wide, np.float32(x+1), np.float32(np.clip(y, 0, _ROWS-1)), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return out.reshape(np.shape(x))
 
     def lay(self, points, offset, slack=0., window=None):
         "Move points to `offset` cm above the skin; of what is higher a share `slack` stays. A `window` of turns is kept free of hair"
@@ -113,7 +117,8 @@ def _scalp_triangles():
     head = head_asset(); ear = PARTS.index('ear')
     edge = np.zeros(len(head.vertices), bool); edge[head.triangles[head.part == ear]] = True
     tri = head.triangles[np.isin(head.part, [PARTS.index('skin'), PARTS.index('neck')])]
-    return tri[(above_hairline(head.vertices[tri], Hairline(back=-1.5, sideburns=-1.)) > -.5).any(1) & (head.vertices[tri][..., 1].min(1) > -9) & (edge[tri].sum(1) < 3)]
+    inside = above_hairline(head.vertices[tri], Hairline(back=-1.5, sideburns=-1.)) > -.5
+    return tri[inside.any(1) & (head.vertices[tri][..., 1].min(1) > -9) & (edge[tri].sum(1) < 3)]
 
 def roots(
     vertices,      # (V, 3) a person at rest
@@ -142,7 +147,8 @@ def _wanted(style, p, side, fringe):
     "Direction (N, 3) in which the comb pulls hair that is now at p"
     up = smooth(3., 8., p[:, 1])[:, None]
     if style.comb == 'part':
-        d = np.stack([side*1.1, np.full(len(p), -1.1), (style.forward-.3)*up[:, 0]-.12], -1) + np.float32([0, 0, -.5])*smooth(1, 4, p[:, 2])[:, None]*up
+        d = np.stack([side*1.1, np.full(len(p), -1.1), (style.forward-.3)*up[:, 0]-.12], -1)
+        d = d+np.float32([0, 0, -.5])*smooth(1, 4, p[:, 2])[:, None]*up
     elif style.comb == 'back':
         d = _unit(_KNOT-p) if style.bun or style.top > 12 else np.float32([0, -.35, -1])*up + np.float32([0, -.8, -.75])*(1-up)
     elif style.comb == 'out': d = _unit(p-_AXIS)
@@ -215,7 +221,8 @@ class Hair:
     def join(cls, parts):
         "Several meshes as one"
         start = np.cumsum([0]+[len(o.vertices) for o in parts])
-        rest = [np.concatenate([getattr(o, k) for o in parts]).astype(np.float32) for k in ('vertices', 'normals', 'tangents', 'uv', 'tint', 'cover', 'hang')]
+        fields = ('vertices', 'normals', 'tangents', 'uv', 'tint', 'cover', 'hang')
+        rest = [np.concatenate([getattr(o, k) for o in parts]).astype(np.float32) for k in fields]
         return cls(*rest, np.concatenate([o.triangles+s for o,s in zip(parts, start)]).astype(np.int32))
 
 def _grid_triangles(rows, cols, keep=None):
@@ -291,7 +298,7 @@ def shell(
     cover = np.maximum(smooth(.12, .5, e), smooth(-.6, -1.4, scalp))                      # far from the scalp there is no skin to shine through
     r = skull.look(skull.r, turn, climb) + .03 + .8*h*smooth(.1, .8, e)*(1+(.05+.07*style.curly)*bump)
     r[-1] = r[-1].mean()
-    v = skull.point(turn, climb, r); on = e > np.where(scalp > -.6, .14, .55)                                             # hanging locks hide the steps of the shell's edge
+    v = skull.point(turn, climb, r); on = e > np.where(scalp > -.6, .14, .55)             # hanging locks hide the steps of the shell's edge
     tri = _grid_triangles(*e.shape, on[:-1, :-1] & on[1:, 1:] & on[1:, :-1] & on[:-1, 1:])
     v = v.reshape(-1, 3)
     normal = vertex_normals(v, tri); normal = np.where(np.abs(normal).sum(1, keepdims=True) > .1, normal, _unit(v-_AXIS))

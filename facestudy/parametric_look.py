@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['MATERIALS', 'Look', 'Mesh', 'world', 'look_of', 'Person', 'person', 'mesh_of', 'Scene', 'scene', 'background',
-           'render_frame', 'render']
+           'render_frame', 'render', 'render_speed']
 
 # %% ../nbs/05e_parametric_look.ipynb #4f1b8d3a
 import functools, time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -16,16 +16,21 @@ import numpy as np
 from .core import seed_all
 from .parametric_head import EXPRESSIONS, PARTS, REGIONS, head_asset
 from .parametric_hair import STYLES, Hair, Skull, grow
+from .parametric_motion import talking_motion
 from .parametric_people import Posed, Shape, pose, shape_of
 from .parametric_raster import CENTRE, DISTANCE, _jit, _nearest, _weights, light_frame, lit, occlusion, shadow_map, vertex_normals
-from .parametric_skin import Brows, Hairline, Paint, above_hairline, beard_region, eye_middles, from_lids, noise, paint_skin, skin_tone, smooth, uv_of_head
+from .parametric_skin import (Brows, Hairline, Paint, beard_region, chart, eye_middles, from_lids, on_map, paint_skin, skin_tone, smooth,
+                                       uv_of_head)
 
 # %% ../nbs/05e_parametric_look.ipynb #072d384f
-_HAIR = dict(black=(.011, .0095, .009), espresso=(.022, .015, .011), brown=(.05, .029, .017), chestnut=(.085, .045, .024), light=(.15, .092, .05), blond=(.33, .225, .115), pale=(.47, .36, .22), red=(.20, .065, .022))
+_HAIR = dict(black=(.011, .0095, .009), espresso=(.022, .015, .011), brown=(.05, .029, .017), chestnut=(.085, .045, .024),
+             light=(.15, .092, .05), blond=(.33, .225, .115), pale=(.47, .36, .22), red=(.20, .065, .022))
 _HAIR_OF = dict(african=(.8, .18, .02, 0, 0, 0, 0, 0), asian=(.6, .3, .08, .02, 0, 0, 0, 0), caucasian=(.08, .2, .24, .17, .13, .10, .03, .05))
-_IRIS = dict(dark=(.028, .014, .008), brown=(.085, .042, .018), hazel=(.14, .092, .035), green=(.12, .15, .075), grey=(.20, .235, .25), blue=(.11, .19, .30))
+_IRIS = dict(dark=(.028, .014, .008), brown=(.085, .042, .018), hazel=(.14, .092, .035), green=(.12, .15, .075), grey=(.20, .235, .25),
+             blue=(.11, .19, .30))
 _IRIS_OF = dict(african=(.75, .25, 0, 0, 0, 0), asian=(.6, .38, .02, 0, 0, 0), caucasian=(.06, .34, .16, .12, .12, .2))
-_CLOTH = np.array([(.62, .62, .60), (.045, .05, .06), (.02, .02, .022), (.03, .05, .11), (.10, .16, .26), (.25, .03, .03), (.06, .10, .06), (.33, .29, .24), (.42, .20, .05), (.12, .12, .13), (.30, .42, .55), (.45, .27, .29), (.17, .07, .13), (.05, .17, .17)])
+_CLOTH = np.array([(.62, .62, .60), (.045, .05, .06), (.02, .02, .022), (.03, .05, .11), (.10, .16, .26), (.25, .03, .03), (.06, .10, .06),
+                   (.33, .29, .24), (.42, .20, .05), (.12, .12, .13), (.30, .42, .55), (.45, .27, .29), (.17, .07, .13), (.05, .17, .17)])
 
 def _pick(rng, table, shares):
     "A key of `table`, drawn with the ancestry's mixture of chances"
@@ -33,25 +38,28 @@ def _pick(rng, table, shares):
     return list(table)[rng.choice(len(table), p=p/p.sum())]
 
 def _hair_colour(rng, ancestry, age):
-    "(colour of hair, share of grey)"
+    "Colour of hair, greyer with age"
     base = np.array(_HAIR[_pick(rng, _HAIR, [w*np.array(_HAIR_OF[k]) for w,k in zip(ancestry, _HAIR_OF)])])*np.exp(rng.normal()*.15)
     grey = float(np.clip(smooth(.45, 1.05, age+rng.normal()*.1)*1.05, 0, 1))
-    return base*(1-grey)+np.array([.42, .415, .41])*grey, grey
+    return base*(1-grey)+np.array([.42, .415, .41])*grey
+
+_STYLE_OF = {
+    'man': dict(buzz=3, crop=4, caesar=2, part=4, quiff=3, messy=3, back=1.5, curls=.5, bald=lambda old: .6+1.6*old, wavy=.25),
+    'man, thinning': dict(buzz=3, crop=3, bald=1.5, back=1, part=1),
+    'man, coiled': dict(buzz=4, coils=4, afro=1.2, bald=lambda old: 1.2+old, crop=1),
+    'woman': dict(bob=2.5, fringe=1.6, wavy=2.8, long=2.5, bun=1.8, ponytail=1.6, curls=1.5, part=.5, messy=.5, crop=lambda old: .3+old),
+    'woman, coiled': dict(afro=2, coils=1.6, curls=2, bun=2, ponytail=1, long=1, bob=1, wavy=.6)}  # how common styles are; some depend on age
 
 def _style(rng, traits):
     "Name of a hair style, and how the hairline has moved"
-    man,african = rng.random() < traits['sex'],traits['ancestry'][0]
-    african = rng.random() < african
+    man,african = rng.random() < traits['sex'],rng.random() < traits['ancestry'][0]
     old = traits['age']
-    line = Hairline(back=rng.normal()*.25, temples=abs(rng.normal())*.35*man, peak=max(0, rng.normal()*.35), sideburns=rng.normal()*.4, wobble=tuple(rng.normal(size=3)*.07))
-    if man:
-        bare = rng.random() < .12+.45*old
-        if bare: line.back += rng.uniform(.5, 1.8)+1.2*old; line.temples += rng.uniform(.2, 1.1); line.peak *= .5
-        names = dict(buzz=3, crop=4, caesar=2, part=4, quiff=3, messy=3, back=1.5, curls=.5, bald=.6+1.6*old, wavy=.25) if not african else dict(buzz=4, coils=4, afro=1.2, bald=1.2+old, crop=1)
-        if bare and not african: names = dict(buzz=3, crop=3, bald=1.5, back=1, part=1)
-    else:
-        line.temples = 0
-        names = dict(bob=2.5, fringe=1.6, wavy=2.8, long=2.5, bun=1.8, ponytail=1.6, curls=1.5, part=.5, messy=.5, crop=.3+old) if not african else dict(afro=2, coils=1.6, curls=2, bun=2, ponytail=1, long=1, bob=1, wavy=.6)
+    line = Hairline(back=rng.normal()*.25, temples=abs(rng.normal())*.35*man, peak=max(0, rng.normal()*.35), sideburns=rng.normal()*.4,
+                    wobble=tuple(rng.normal(size=3)*.07))
+    bare = man and rng.random() < .12+.45*old
+    if bare: line.back += rng.uniform(.5, 1.8)+1.2*old; line.temples += rng.uniform(.2, 1.1); line.peak *= .5
+    kind = ('man' if man else 'woman')+(', coiled' if african else ', thinning' if bare else '')
+    names = {k: o(old) if callable(o) else o for k,o in _STYLE_OF[kind].items()}
     name = _pick(rng, names, list(names.values()))
     return name,line
 
@@ -87,7 +95,7 @@ class Look:
     mesh:'Mesh'           # What is drawn
 
 # %% ../nbs/05e_parametric_look.ipynb #6a523c56
-def _layer(tri, part, keep):
+def _layer(tri, keep):
     "Triangles (M, 3) of the skin whose corners are all in `keep`, and which corners they use"
     t = tri[keep[tri].all(1)]
     used = np.unique(t); new = np.zeros(len(keep), np.int32); new[used] = np.arange(len(used))
@@ -104,7 +112,7 @@ def _neckline(v, kind):
     return base-y
 
 _COLLARS = dict(shirt=[(.15, -.7), (.25, .8), (.3, 1.7), (.55, 1.95), (1.1, 1.4), (1.75, .0), (1.9, -.5)],
-                hood=[(.1, -.9), (.15, .3), (.6, 1.2), (1.5, 1.3), (2.2, .4), (2.3, -.7), (1.8, -1.5)])   # cm out from the neck, cm above the neckline
+                hood=[(.1, -.9), (.15, .3), (.6, 1.2), (1.5, 1.3), (2.2, .4), (2.3, -.7), (1.8, -1.5)]) # cm out from the neck, cm above the neckline
 
 def _collar(kind, vertices, points=60):
     "Corners (points, K, 3) of a collar that fits somebody's neck: folded like a shirt's, or fat like a hood's"
@@ -147,7 +155,7 @@ _MORE = ('hair', 'beard', 'cloth') # parts after those of the head
 def _head_attributes(head, shape):
     "For the head's corners: (tangents: place on eyeball or in mouth (V, 3), map coordinates (V, 2))"
     where = head.vertices.copy()
-    middle,_ = eye_middles(shape.vertices, head)
+    middle = eye_middles(shape.vertices, head)
     for e in (0, 1):
         d = shape.vertices[head.eyes[e]]-middle[e]
         where[head.eyes[e]] = d/np.linalg.norm(d, axis=1, keepdims=True)
@@ -167,23 +175,25 @@ def _rims(head):
 def _pushed(kind, used, tri, push, uv, cover, tint, region):
     "A piece made of pushed corners"
     n = len(used)
-    return dict(kind=kind, base=used, push=push.astype(np.float32), uv=uv, tint=np.broadcast_to(tint, n), cover=np.broadcast_to(cover, n), tri=tri, region=region, two_sided=False)
+    return dict(kind=kind, base=used, push=push.astype(np.float32), uv=uv, tint=np.broadcast_to(tint, n),
+                cover=np.broadcast_to(cover, n), tri=tri, region=region, two_sided=False)
 
-def _beard_piece(head, beard, thick, v):
+def _beard_piece(head, beard, thick):
     "The beard as a piece, or nothing"
     if not beard or thick <= 0: return []
     on = beard_region(head.vertices, beard)
-    used,tri = _layer(head.triangles[np.isin(head.part, [PARTS.index(o) for o in ('skin', 'neck', 'lips')])], head.part, on > .02)
+    used,tri = _layer(head.triangles[np.isin(head.part, [PARTS.index(o) for o in ('skin', 'neck', 'lips')])], on > .02)
     lower = 1+.8*smooth(-8.5, -10.5, head.vertices[used, 1])
     p = head.vertices[used]
-    return [_pushed('beard', used, tri, .02+thick*smooth(0, .9, on[used])*lower, np.stack([p[:, 0]-.4*p[:, 2], -p[:, 1]], -1), smooth(.0, .65, on[used]), .95, 'face')]
+    push,uv = .02+thick*smooth(0, .9, on[used])*lower, np.stack([p[:, 0]-.4*p[:, 2], -p[:, 1]], -1)
+    return [_pushed('beard', used, tri, push, uv, smooth(0, .65, on[used]), .95, 'face')]
 
 def _cloth_pieces(head, kind, v):
     "Clothes: the chest pushed out, and a collar"
     neck = kind if kind in ('vneck', 'turtle', 'wide') else 'shirt' if kind == 'shirt' else 'crew'
     below = _neckline(head.vertices, neck)
     body = head.triangles[np.isin(head.part, [PARTS.index('neck'), PARTS.index('skin')]) & (head.vertices[head.triangles][..., 1].max(1) < -7.5)]
-    used,tri = _layer(body, head.part, below > -1.8)
+    used,tri = _layer(body, below > -1.8)
     p = head.vertices[used]; b = below[used]
     push = .03+(.40-.1*(kind in ('shirt', 'hood')))*smooth(-.6, .5, b)+.25*smooth(1., 4., b)
     pieces = [_pushed('cloth', used, tri, push, p[:, :2].copy(), b, 1., 'body')]
@@ -198,7 +208,8 @@ def _collar_piece(kind, vertices):
     v = ring.reshape(-1, 3); normal = vertex_normals(v, tri)
     if ((normal*(v-v.mean(0)))[:, [0, 2]].sum(1)).mean() < 0: tri,normal = tri[:, ::-1].copy(),-normal
     one = np.ones(len(v), np.float32)
-    return dict(kind='cloth', rest=v, normals=normal, tangents=v*0, hang=one*.12, uv=v[:, :2].copy(), tint=one*1.04, cover=one*9, tri=tri, region='body', two_sided=True)
+    return dict(kind='cloth', rest=v, normals=normal, tangents=v*0, hang=one*.12, uv=v[:, :2].copy(), tint=one*1.04, cover=one*9,
+                tri=tri, region='body', two_sided=True)
 
 def _assemble(shape, head, pieces):
     "Put the head and its pieces into one `Mesh`, with the light that reaches each corner"
@@ -220,14 +231,14 @@ def _assemble(shape, head, pieces):
     side = lambda k: np.concatenate([np.ones(V)]+[o[k] for o in order])
     attributes = np.stack([np.ones(start[-1]), *np.concatenate([uv]+[o['uv'] for o in order]).T, side('tint'), side('cover')], -1).astype(np.float32)
     chest = int(np.argmin(head.vertices[:, 1]+100*head.skin))
-    drawn = np.concatenate([_visible(head, pieces)]+[np.ones(n, bool) for n in count[1:]])
+    drawn = np.concatenate([_visible(head)]+[np.ones(n, bool) for n in count[1:]])
     pick = lambda o: np.ascontiguousarray(o[drawn])
-    mesh = Mesh(base, push, rest.astype(np.float32), rest_n.astype(np.float32), tangents, cat('hang', rigid, 0).astype(np.float32), attributes, pick(np.concatenate(tri).astype(np.int32)), pick(material), pick(part), pick(region),
-                pick(two), _rims(head), chest)
+    mesh = Mesh(base, push, rest.astype(np.float32), rest_n.astype(np.float32), tangents, cat('hang', rigid, 0).astype(np.float32), attributes,
+                pick(np.concatenate(tri).astype(np.int32)), pick(material), pick(part), pick(region), pick(two), _rims(head), chest)
     _add_occlusion(mesh, shape, head)
     return mesh
 
-def _visible(head, pieces):
+def _visible(head):
     "Triangles of the head that are worth drawing: no lashes, nothing deep under clothes"
     deep = _neckline(head.vertices, 'crew') > 4.5
     return ~deep[head.triangles].all(1) & (head.part != PARTS.index('lashes'))
@@ -238,14 +249,13 @@ def _add_occlusion(mesh, shape, head):
     v,n = world(mesh, still)
     ao = occlusion(v, mesh.triangles, n, directions=40, cells=112)
     z = mesh.tangents[:len(head.vertices), 2]
-    inside = np.zeros(len(head.vertices), bool); inside[head.triangles[np.isin(head.part, [PARTS.index(o) for o in ('inner mouth', 'teeth', 'tongue')])]] = True
+    inside = np.zeros(len(head.vertices), bool)
+    inside[head.triangles[np.isin(head.part, [PARTS.index(o) for o in ('inner mouth', 'teeth', 'tongue')])]] = True
     ao[:len(inside)] = np.where(inside, .12+.55*smooth(-3.2, .4, z), ao[:len(inside)])
     ao[head.eyes.ravel()] = 1.
     far = np.linalg.norm((np.abs(head.vertices)-np.abs(head.vertices[head.eyes[1]]).mean(0))*[1, 1, .5], axis=1)
     ao[:len(far)] = np.maximum(ao[:len(far)], np.where(inside, 0, .86*np.exp(-(far/2.1)**4)))   # lids are folded when open, but not when they close
     mesh.attributes[:, 0] = ao
-
-def _shape_pose(posed): return posed.rotation.astype(np.float32), posed.translation.astype(np.float32)
 
 def world(
     mesh:Mesh,
@@ -255,7 +265,7 @@ def world(
     head = head_asset()
     v = np.ascontiguousarray(posed.vertices, np.float32)
     n = vertex_normals(v, head.triangles)
-    r,t = _shape_pose(posed)
+    r,t = posed.rotation.astype(np.float32),posed.translation.astype(np.float32)
     shift = t-(head.pivot-r@head.pivot)
     h = mesh.hang[:, None]
     turned = mesh.rest@r.T+t
@@ -284,7 +294,8 @@ def _smaller(texture):
 
 def _hair_piece(hair):
     "Hair as a rigid piece"
-    return dict(kind='hair', rest=hair.vertices, normals=hair.normals, tangents=hair.tangents, hang=hair.hang, uv=hair.uv, tint=hair.tint, cover=hair.cover, tri=hair.triangles, region='hair', two_sided=True)
+    return dict(kind='hair', rest=hair.vertices, normals=hair.normals, tangents=hair.tangents, hang=hair.hang, uv=hair.uv, tint=hair.tint,
+                cover=hair.cover, tri=hair.triangles, region='hair', two_sided=True)
 
 def _palette(rng, hair, beard, iris, melanin, ribbed):
     "Colours that the shader looks up: hair, beard, iris, its ring, sclera, teeth, gums, cloth, its second colour, (pattern, period, gloss)"
@@ -293,7 +304,8 @@ def _palette(rng, hair, beard, iris, melanin, ribbed):
     sclera = np.array([.60, .555, .52])*(1-.13*melanin)*rng.uniform(.92, 1.05)
     teeth = np.array([.60, .55, .455])*rng.uniform(.8, 1.08)
     inner = iris*rng.uniform(1.1, 1.7)+rng.uniform(0, .03)*np.array([1, .7, .2])
-    return np.array([hair, beard, iris, inner, sclera, teeth, (.34, .12, .11), cloth, second, (pattern, rng.uniform(.8, 2.6), rng.uniform(.0, .3)), (rng.uniform(.425, .475), .18, ribbed)], np.float32)
+    return np.array([hair, beard, iris, inner, sclera, teeth, (.34, .12, .11), cloth, second,
+                     (pattern, rng.uniform(.8, 2.6), rng.uniform(.0, .3)), (rng.uniform(.395, .44), .165, ribbed)], np.float32)
 
 def look_of(
     seed:int,    # Decides everything
@@ -303,21 +315,24 @@ def look_of(
     head,rng = head_asset(),seed_all(seed, 2)
     traits = shape.traits; ancestry,age,sex = traits['ancestry'],float(traits['age']),float(traits['sex'])
     tone,melanin = skin_tone(ancestry, rng)
-    hair,grey = _hair_colour(rng, ancestry, age)
+    hair = _hair_colour(rng, ancestry, age)
     iris = np.array(_IRIS[_pick(rng, _IRIS, [w*np.array(_IRIS_OF[k]) for w,k in zip(ancestry, _IRIS_OF)])])*np.exp(rng.normal()*.15)
     style,line = _style(rng, traits)
     beard,stubble,thick = _beard(rng, traits)
-    brows = Brows(rng.normal()*.10, float(np.clip(.18+rng.normal()*.12-.12*sex, -.05, .5)), float(.20+.09*sex+abs(rng.normal())*.05), float(rng.uniform(.7, 1.15)+.15*sex), rng.normal()*.15)
+    brows = Brows(rng.normal()*.10, float(np.clip(.18+rng.normal()*.12-.12*sex, -.05, .5)),
+                  float(.20+.09*sex+abs(rng.normal())*.05), float(rng.uniform(.7, 1.15)+.15*sex), rng.normal()*.15)
     bald = style == 'bald'
-    paint = Paint(tone, melanin, age, sex, brows, np.minimum(hair*.7, tone*.42), hair, line, float(rng.uniform(.0, .35)) if bald else .93, beard, stubble)
+    paint = Paint(tone, melanin, age, sex, brows, np.minimum(hair*.7, tone*.42), hair, line,
+                  float(rng.uniform(.0, .35)) if bald else .93, beard, stubble)
     cloth = ('crew', 'crew', 'vneck', 'turtle', 'shirt', 'shirt', 'hood', 'wide')[rng.integers(8)]
-    pieces = _beard_piece(head, beard, thick, shape.vertices)+_cloth_pieces(head, cloth, shape.vertices)
+    pieces = _beard_piece(head, beard, thick)+_cloth_pieces(head, cloth, shape.vertices)
     curly = 0.
     if not bald:
         kind = _vary(STYLES[style], rng); curly = kind.curly
         pieces.append(_hair_piece(grow(shape.vertices, kind, line, rng)))
     palette = _palette(rng, hair, hair*1.1, iris, melanin, float(cloth in ('crew', 'vneck', 'turtle', 'wide')))
-    return Look(seed, style, hair, iris, beard, cloth, tone, _smaller(paint_skin(paint, rng)), _strands(rng, curly, min(1., float(hair.mean())/.4)), palette, _assemble(shape, head, pieces))
+    maps,strands = _smaller(paint_skin(paint, rng)), _strands(rng, curly, min(1., float(hair.mean())/.4))
+    return Look(seed, style, hair, iris, beard, cloth, tone, maps, strands, palette, _assemble(shape, head, pieces))
 
 @dataclass
 class Person:
@@ -337,7 +352,7 @@ def mesh_of(
     person:Person,
     posed:Posed
 )->tuple: # vertices (W, 3) float32 cm, triangles (G, 3) int32, part (G,) uint8, region (G,) uint8
-    "Everything that is drawn of a person at this moment: what pictures and truth are both made from. Hair and collars are two-sided (`person.look.mesh.two_sided`)"
+    "Everything that is drawn of a person at this moment: what pictures and truth are both made from; `person.look.mesh.two_sided` goes with it"
     m = person.look.mesh
     return world(m, posed)[0], m.triangles, m.part, m.region
 
@@ -384,13 +399,15 @@ def _gradient(rng, n):
     a = rng.uniform(0, 2*np.pi); y,x = np.mgrid[:n, :n].astype(np.float32)/n-.5
     s = (np.cos(a)*x+np.sin(a)*y)[..., None]; v = -np.square(np.hypot(x, y))[..., None]
     base = rng.uniform(.12, .85)*_warmth(rng.normal()*.9)
-    return np.clip(base*(1+rng.uniform(.1, .7)*s+rng.uniform(0, .9)*v) + .012*cv2.GaussianBlur(rng.standard_normal((n, n, 1)), (0, 0), 6)[..., None], 0, 1).astype(np.float32)
+    stains = .012*cv2.GaussianBlur(rng.standard_normal((n, n, 1)), (0, 0), 6)[..., None]
+    return np.clip(base*(1+rng.uniform(.1, .7)*s+rng.uniform(0, .9)*v)+stains, 0, 1).astype(np.float32)
 
 @functools.cache
 def _photos():
     "Photographs that scikit-image carries"
     from skimage import data
-    return [getattr(data, k)()[..., :3] for k in ('coffee', 'chelsea', 'rocket')]+[np.repeat(getattr(data, k)()[..., None], 3, -1) for k in ('brick', 'grass', 'gravel')]
+    grey = [getattr(data, k)()[..., None] for k in ('brick', 'grass', 'gravel')]
+    return [getattr(data, k)()[..., :3] for k in ('coffee', 'chelsea', 'rocket')]+[np.repeat(o, 3, -1) for o in grey]
 
 def _photo(rng, n):
     "A blurred, tinted piece of a photograph"
@@ -413,10 +430,12 @@ def scene(
     warm = rng.normal()*.55; share = rng.uniform(.42, .78)                                # of the light that comes from the key
     canvas = (_gradient, _shapes, _photo)[rng.choice(3, p=[.35, .3, .35])](rng, _SIDES[1])
     fill = (1-share)*np.array([.95, .95, 1.25, .62, 1.05, .8])[:, None]*_warmth(-warm*.7)[None]
-    fill = fill*.75+.25*(1-share)*np.square(canvas.mean((0, 1)))/max(np.square(canvas.mean((0, 1))).mean(), .05)*np.array([1, 1, .6, 1, .4, 1.6])[:, None]
+    walls = np.square(canvas.mean((0, 1)))                                                # the surroundings tint what comes from everywhere
+    fill = fill*.75+.25*(1-share)*walls/max(walls.mean(), .05)*np.array([1, 1, .6, 1, .4, 1.6])[:, None]
     drift = (rng.uniform(.02, .09), rng.uniform(4, 11), rng.uniform(0, 6.28)) if rng.random() < .35 else (0., 10., 0.)
-    return Scene(seed, key.astype(np.float32), (share*2.35*_warmth(warm)).astype(np.float32), back.astype(np.float32), (rng.uniform(0, 1.1)*(rng.random() < .6)*_warmth(rng.normal()*.5)).astype(np.float32),
-                 fill.astype(np.float32), float(rng.uniform(.92, 1.12)), canvas, drift)
+    behind = rng.uniform(0, 1.1)*(rng.random() < .6)*_warmth(rng.normal()*.5)
+    f32 = lambda o: np.asarray(o, np.float32)
+    return Scene(seed, f32(key), f32(share*2.35*_warmth(warm)), f32(back), f32(behind), f32(fill), float(rng.uniform(.92, 1.12)), canvas, drift)
 
 def background(
     scene:Scene,
@@ -488,7 +507,8 @@ def _surface(light, ambient, out, r, g, b, gloss, soft, n, view, shadow, ao):
         s = shadow+(1-shadow)*w*.35
         albedo = r if c == 0 else g if c == 1 else b
         a = ao+(1-ao)*ao*albedo                                                           # light bounces more in a bright corner
-        out[c] += albedo*(d*s*light[1, c]+_around(ambient, n[0], n[1], n[2], c)*a+nr*light[3, c]*ao*.6) + shine*light[1, c]+edge*(ambient[2, c]+light[3, c]*nr)+nr*(1-nv)**3*light[3, c]*.25*gloss*ao
+        out[c] += albedo*(d*s*light[1, c]+_around(ambient, n[0], n[1], n[2], c)*a+nr*light[3, c]*ao*.6) + shine*light[1, c]
+        out[c] += edge*(ambient[2, c]+light[3, c]*nr)+nr*(1-nv)**3*light[3, c]*.25*gloss*ao
 
 @_jit
 def _strands_lit(light, ambient, out, r, g, b, t, n, view, shadow, ao, pattern, shine):
@@ -506,7 +526,8 @@ def _strands_lit(light, ambient, out, r, g, b, t, n, view, shadow, ao, pattern, 
     for c in range(3):
         albedo = (r if c == 0 else g if c == 1 else b)*pattern
         around = _around(ambient, n[0], n[1], n[2], c)*ao*ao
-        out[c] += albedo*(1.5*d*shadow*light[1, c]+1.25*around+nr*light[3, c]*ao) + shadow*ao*light[1, c]*shine*(.04*one*pattern+two*(.015+.42*albedo)*.5)+nr*nr*light[3, c]*ao*.03
+        out[c] += albedo*(1.5*d*shadow*light[1, c]+1.25*around+nr*light[3, c]*ao) + nr*nr*light[3, c]*ao*.03
+        out[c] += shadow*ao*light[1, c]*shine*(.04*one*pattern+two*(.015+.42*albedo)*.5)
 
 @_jit
 def _iris(colours, d, strands):
@@ -558,6 +579,15 @@ def _weave(colours, u, v):
     a = np.floor(u/period) % 2; b = np.floor(v/period) % 2
     return 0. if kind == 0 else b if kind == 1 else .5*(a+b) if kind == 2 else (1. if (v/period) % 1 < .16 else 0.)
 
+@_jit
+def _cloth(colours, strands, a):
+    "Reflectance of cloth with attributes a; a[4] is the distance below the neckline, where a ribbed band runs"
+    rib = colours[10, 2]*_step(1.05, .95, a[4])
+    k = _weave(colours, a[1], a[2])*(1-rib)
+    fine = (.9+.1*strands[int(a[2]*60) & 255, int(a[1]*60) & 255])*a[3]*(1-.16*rib)*(.72+.28*_step(0., .12, a[4]))
+    fine *= 1-.3*colours[10, 2]*_step(.1, 0., abs(a[4]-1))
+    return (colours[7, 0]*(1-k)+colours[8, 0]*k)*fine, (colours[7, 1]*(1-k)+colours[8, 1]*k)*fine, (colours[7, 2]*(1-k)+colours[8, 2]*k)*fine
+
 # %% ../nbs/05e_parametric_look.ipynb #4353482f
 @_jit
 def _mix3(a, u, v, w, i, j, k, out):
@@ -581,27 +611,40 @@ def _sample(m, a, wh, n, p, t, view, tex, strands, colours, light, ambient, shad
         ao = _under_lid(points, rim0, p) if left else _under_lid(points, rim1, p)
         _surface(light, ambient, out, r, g, b, .02, .35, n, view, .35+.65*shadow*ao, ao)
         _mirror_image(light, n, view, out, ao*shadow)
-    elif m == 2: _surface(light, ambient, out, colours[6, 0], colours[6, 1], colours[6, 2], .35, .3, n, view, shadow*a[0], a[0]*.7)
+    elif m == 2:
+        k = a[0]*colours[11, 0]
+        _surface(light, ambient, out, colours[6, 0], colours[6, 1], colours[6, 2], .35, .3, n, view, shadow*k, k*.7)
     elif m == 3:
-        k = _tooth(wh)
-        _surface(light, ambient, out, colours[5, 0]*k, colours[5, 1]*k, colours[5, 2]*k, .35, .4, n, view, min(shadow+.2, 1.)*a[0], a[0])
+        k = _tooth(wh); ao = a[0]*colours[11, 0]
+        _surface(light, ambient, out, colours[5, 0]*k, colours[5, 1]*k, colours[5, 2]*k, .35, .4, n, view, min(shadow+.2, 1.)*ao, ao)
     elif m == 6:
-        rib = colours[10, 2]*_step(1.05, .95, a[4])
-        k = _weave(colours, a[1], a[2])*(1-rib); fine = (.9+.1*strands[int(a[2]*60) & 255, int(a[1]*60) & 255])*a[3]*(1-.16*rib)*(.72+.28*_step(0., .12, a[4]))*(1-.3*colours[10, 2]*_step(.1, 0., abs(a[4]-1)))
-        _surface(light, ambient, out, (colours[7, 0]*(1-k)+colours[8, 0]*k)*fine, (colours[7, 1]*(1-k)+colours[8, 1]*k)*fine, (colours[7, 2]*(1-k)+colours[8, 2]*k)*fine, colours[9, 2], .06, n, view, shadow, a[0])
+        r,g,b = _cloth(colours, strands, a)
+        _surface(light, ambient, out, r, g, b, colours[9, 2], .06, n, view, shadow, a[0])
     else:
         k = 0 if m == 4 else 1
         x = _strand(strands, a[1], a[2])
-        _strands_lit(light, ambient, out, colours[k, 0]*a[3], colours[k, 1]*a[3], colours[k, 2]*a[3], t, n, view, shadow, a[0], x, 1. if m == 4 else .4)
+        _strands_lit(light, ambient, out, colours[k, 0]*a[3], colours[k, 1]*a[3], colours[k, 2]*a[3], t, n,
+                     view, shadow, a[0], x, 1. if m == 4 else .4)
 
 @_jit
-def _soft(depths, frame, middle, reach, p, n, corner):
-    "Light that arrives at a point; the four samples of a pixel look at four places, which makes a penumbra of some millimetres"
-    a,b = (.40, .15) if corner == 0 else (-.15, .40) if corner == 1 else (-.40, -.15) if corner == 2 else (.15, -.40)
-    return lit(depths, frame, middle, reach, p[0]+n[0]*.25+a*frame[0, 0]+b*frame[1, 0], p[1]+n[1]*.25+a*frame[0, 1]+b*frame[1, 1], p[2]+n[2]*.25+a*frame[0, 2]+b*frame[1, 2], .32)
+def _across(a, b, c, u, v, s):
+    "Weighted mean of three places around the map, which closes at the back of the head"
+    if max(a, b, c)-min(a, b, c) <= .5: return u*a+v*b+s*c
+    return u*(a+(a < .5))+v*(b+(b < .5))+s*(c+(c < .5))
 
 @_jit
-def _shade(ids, xy, near, triangles, material, points, normals, tangents, world_tangents, attributes, skin_uv, tex, strands, colours, light, ambient, depths, frame, middle, reach, rim0, rim1, per, out, alpha):
+def _soft(depths, frame, middle, reach, p, n, first, last):
+    "Light that arrives at a point, from the places `first` to `last` of four around it, which make a penumbra of some millimetres"
+    total = 0.
+    for k in range(first, last):
+        a,b = (.40, .15) if k == 0 else (-.15, .40) if k == 1 else (-.40, -.15) if k == 2 else (.15, -.40)
+        total += lit(depths, frame, middle, reach, p[0]+n[0]*.25+a*frame[0, 0]+b*frame[1, 0], p[1]+n[1]*.25+a*frame[0, 1]+b*frame[1, 1],
+                     p[2]+n[2]*.25+a*frame[0, 2]+b*frame[1, 2], .32)
+    return total/(last-first)
+
+@_jit
+def _shade(ids, xy, near, triangles, material, points, normals, tangents, world_tangents, attributes, skin_uv, tex, strands, colours, light, ambient,
+           depths, frame, middle, reach, rim0, rim1, per, out, alpha):
     "Mean light of the samples of each pixel, and the share of them that hit something"
     S = out.shape[0]; share = np.float32(1./(per*per))
     n,p,w,t,view,q,a,c3 = np.zeros(3),np.zeros(3),np.zeros(3),np.zeros(3),np.zeros(3),np.zeros(3),np.zeros(5),np.zeros(3)
@@ -617,15 +660,16 @@ def _shade(ids, xy, near, triangles, material, points, normals, tangents, world_
             if m == 6 and a[4] < 0:                                                       # above the neckline: skin
                 m = 0
                 for c in range(2): a[1+c] = u*skin_uv[i, c]+v*skin_uv[j, c]+s*skin_uv[k, c]
-            elif m == 0 and max(attributes[i, 1], attributes[j, 1], attributes[k, 1])-min(attributes[i, 1], attributes[j, 1], attributes[k, 1]) > .5:
-                a[1] = u*(attributes[i, 1]%.5+.5*(attributes[i, 1] < .5)*2)+v*(attributes[j, 1]%.5+.5*(attributes[j, 1] < .5)*2)+s*(attributes[k, 1]%.5+.5*(attributes[k, 1] < .5)*2)
+            elif m == 0: a[1] = _across(attributes[i, 1], attributes[j, 1], attributes[k, 1], u, v, s)
             view[0] = CENTRE[0]-p[0]; view[1] = CENTRE[1]-p[1]; view[2] = DISTANCE-p[2]; _normal(view)
             if m >= 4 and n[0]*view[0]+n[1]*view[1]+n[2]*view[2] < 0:
                 n[0] = -n[0]; n[1] = -n[1]; n[2] = -n[2]
             _mix3(tangents, u, v, s, i, j, k, w)
             if m == 1: _normal(w)
             if m >= 4: _mix3(world_tangents, u, v, s, i, j, k, t); _normal(t)
-            shadow = _soft(depths, frame, middle, reach, p, n, (Y & 1)*2+(X & 1)) if n[0]*light[0, 0]+n[1]*light[0, 1]+n[2]*light[0, 2] > -.5 else 0.
+            first = (Y%per*2+X%per)&3 if per > 1 else 0                                   # several samples share the four places between them
+            facing = n[0]*light[0, 0]+n[1]*light[0, 1]+n[2]*light[0, 2]
+            shadow = _soft(depths, frame, middle, reach, p, n, first, first+1 if per > 1 else 4) if facing > -.5 else 0.
             q[0] = 0; q[1] = 0; q[2] = 0
             _sample(m, a, w, n, p, t, view, tex, strands, colours, light, ambient, shadow, rim0, rim1, points, q)
             if (m == 4 or m == 5) and a[4] < .97:                                         # thin hair: the painted skin shines through
@@ -663,8 +707,7 @@ def _paint_under(person):
     "Map coordinates of the skin under every corner, for thin hair"
     look = person.look
     if '_under' not in look.__dict__:
-        from facestudy.parametric_skin import chart, on_map
-        head,m = head_asset(),look.mesh
+        m = look.mesh
         rest = np.stack(on_map(*chart(m.rest)[:2]), -1) if len(m.rest) else np.zeros((0, 2))
         uv = uv_of_head()
         look.__dict__['_under'] = np.concatenate([uv, uv[m.base], rest]).astype(np.float32)
@@ -675,6 +718,12 @@ def _light_arrays(scene, person):
     grey = float(person.look.skin_tone @ np.array([.2126, .7152, .0722]))
     exposure = scene.exposure*(.30/max(grey, .03))**.31*.88
     return np.stack([scene.key, scene.key_colour, scene.rim, scene.rim_colour]).astype(np.float64), scene.ambient.astype(np.float64), exposure
+
+def _palette_now(look, posed):
+    "The palette, with how much light an open mouth lets in"
+    inner = posed.vertices[head_asset().landmarks[[61, 62, 63, 65, 66, 67]]]
+    gap = float(np.linalg.norm(inner[:3]-inner[:2:-1], axis=1).mean())
+    return np.concatenate([look.colours, np.float32([[.12+.88*smooth(.08, .55, gap), 0, 0]])])
 
 def render_frame(
     person:Person,
@@ -694,8 +743,8 @@ def render_frame(
     out,alpha = np.zeros((size, size, 3), np.float32),np.zeros((size, size), np.float32)
     fine = size*samples; level = 0 if fine > 400 else 1 if fine > 180 else 2
     light,ambient,exposure = _light_arrays(scene, person)
-    _shade(ids, xy, near, m.triangles, m.material, v, n, m.tangents, tangents, m.attributes, _paint_under(person), look.texture[level], look.strands[level], look.colours, light, ambient, depths, frame, _MIDDLE, _REACH,
-           *m.rims, samples, out, alpha)
+    _shade(ids, xy, near, m.triangles, m.material, v, n, m.tangents, tangents, m.attributes, _paint_under(person), look.texture[level],
+           look.strands[level], _palette_now(look, posed), light, ambient, depths, frame, _MIDDLE, _REACH, *m.rims, samples, out, alpha)
     image = np.empty((size, size, 3), np.uint8)
     _develop(out, alpha, background(scene, t, size), _curve(exposure), image)
     return image
@@ -713,3 +762,19 @@ def render(
     frames = range(len(motion))[start:stop]
     poses = (pose(person.shape, motion.weights[i], motion.head[i], motion.gaze[i], motion.shift[i]) for i in frames)
     return np.stack([render_frame(person, scene, p, i/motion.fps, size, samples) for i,p in zip(frames, poses)])
+
+def render_speed(
+    size:int,      # Side of the picture, pixels
+    frames:int=24, # Frames to time for each of three people
+    samples:int=2  # Samples per pixel and side
+)->dict: # 'frames/s' with posing, 'person s' to make somebody
+    "How fast this machine renders, in this process and with one thread, once everything is compiled"
+    motion = talking_motion(1, frames)
+    render(person(0), scene(0), motion, size, 0, 2, samples)
+    made,filmed = [],[]
+    for seed in (1, 2, 3):
+        start = time.perf_counter(); who = person(seed)
+        made.append(time.perf_counter()-start)
+        start = time.perf_counter(); render(who, scene(seed), motion, size, samples=samples)
+        filmed.append(time.perf_counter()-start)
+    return {'frames/s': frames/float(np.median(filmed)), 'person s': float(np.median(made))}

@@ -261,7 +261,8 @@ def _yield_to_lips(w, speech):
 def _grimaces(t, rng, end):
     "Expression weights (T, 52): one after the other, any of them, often two or three at once"
     start,u = _moments(rng, end, .1, .25)
-    w,names = np.zeros((len(t), len(EXPRESSIONS))),[o.removesuffix('Left') for o in EXPRESSIONS if not o.endswith('Right') and not o.startswith(('eyeLook', 'tongue'))]
+    names = [o.removesuffix('Left') for o in EXPRESSIONS if not o.endswith('Right') and not o.startswith(('eyeLook', 'tongue'))]
+    w,names = np.zeros((len(t), len(EXPRESSIONS))),names+['jawOpen', 'mouthSmile', 'mouthUpperUp', 'mouthLowerDown']*3      # laughter is common
     x = np.stack([_bumps(t, start[i:i+1], .15+.2*u[1, i], .3*u[2, i], .15+.2*u[3, i], .3+.7*u[4, i]) for i in range(len(start))], 1)
     for i,name in enumerate(names):
         mine = x[:, (u[0]*len(names)).astype(int) == i].sum(1)

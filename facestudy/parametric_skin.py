@@ -60,20 +60,17 @@ def _unfold(uv, triangles):
     return c
 
 def eye_middles(vertices, head):
-    "Centres (2, 3) and radii (2,) of the eyeballs"
-    ball = vertices[head.eyes]
-    lo,hi = ball.min(1),ball.max(1)
-    r = np.ptp(ball[..., :2], axis=1).mean(-1)/2
-    return np.stack([(lo[:, 0]+hi[:, 0])/2, (lo[:, 1]+hi[:, 1])/2, lo[:, 2]+r], -1), r
+    "Centres (2, 3) of the eyeballs"
+    return vertices[head.eyes].mean(1)
 
-_LID = np.array([(1.88, -.28), (2.23, .10), (2.56, .21), (2.93, .27), (3.3, .27), (3.6, .22), (3.82, .14), (3.97, .07), (4.12, -.12), (3.98, -.27), (3.81, -.38), (3.61, -.47), (3.33, -.53), (2.91, -.54),
-                 (2.61, -.49), (2.29, -.46), (2.05, -.41)])                              # the edge of an open eye on the mean head, cm, seen from the front
+_LID = np.array([(1.88, -.28), (2.23, .10), (2.56, .21), (2.93, .27), (3.3, .27), (3.6, .22), (3.82, .14), (3.97, .07), (4.12, -.12),
+                 (3.98, -.27), (3.81, -.38), (3.61, -.47), (3.33, -.53), (2.91, -.54), (2.61, -.49), (2.29, -.46), (2.05, -.41)]) # edge of an open eye
 
 def from_lids(
     points # (..., 3) on the mean head, cm
 )->np.ndarray: # cm
     "Distance from the edges of the lids, seen from the front"
-    p = np.asarray(points, np.float32)[..., :2]*[1, 1]
+    p = np.asarray(points, np.float32)
     x,y = np.abs(p[..., 0]),p[..., 1]; best = np.full(x.shape, 9., np.float32)
     near = (np.abs(x-3) < 2) & (np.abs(y) < 1.5)
     x,y = x[near],y[near]; d = np.full(x.shape, 9., np.float32)
@@ -164,8 +161,10 @@ def _creases(a, age, rng):
     p,x = a.position,np.abs(a.position[..., 0])
     line = lambda d,width: np.exp(-(d/width)**2)
     fold = line(x-(1.9+.33*(-4.2-p[..., 1])), .16)*smooth(-3.6, -4.6, p[..., 1])*smooth(-7.4, -6, p[..., 1])*(p[..., 2] > -3)
-    brow = sum(line(p[..., 1]-(3.4+.85*i+.12*np.cos(x*.9+i)+.06*noise(rng, 60)), .07)*rng.uniform(.3, 1) for i in range(3))*smooth(5, 2.5, x)*(p[..., 2] > -3)
-    feet = sum(line((p[..., 1]-.1-i*.4) - (x-4.9)*.28*i, .07)*rng.uniform(.4, 1) for i in (-1, 0, 1))*smooth(4.85, 5.3, x)*smooth(6.8, 5.8, x)*(p[..., 2] > -5)
+    brow = sum(line(p[..., 1]-(3.4+.85*i+.12*np.cos(x*.9+i)+.06*noise(rng, 60)), .07)*rng.uniform(.3, 1) for i in range(3))
+    brow = brow*smooth(5, 2.5, x)*(p[..., 2] > -3)
+    feet = sum(line((p[..., 1]-.1-i*.4) - (x-4.9)*.28*i, .07)*rng.uniform(.4, 1) for i in (-1, 0, 1))
+    feet = feet*smooth(4.85, 5.3, x)*smooth(6.8, 5.8, x)*(p[..., 2] > -5)
     bags = line(p[..., 1]+1.45-.12*np.square(x-3.1), .12)*smooth(1.5, 2.2, x)*smooth(4.7, 4., x)*(p[..., 2] > -3)
     neck = sum(line(p[..., 1]+12.2+.9*i+.05*p[..., 2]**2*.1, .1) for i in range(2))
     old = smooth(.25, 1., age)
@@ -178,10 +177,12 @@ def _tint(rng, m, age):
 
 def base_skin(a, tone, m, age, rng):
     "Reflectance (TALL, WIDE, 3) and gloss (TALL, WIDE) of bare skin"
-    dark = .05*noise(rng, 70)+.026*noise(rng, 9)+.036*noise(rng, 1.6) + .10*_spot(a, 3.1, -1.1, 1.3, .7)*rng.uniform(.4, 1.6) + .08*smooth(-9, -13, a.position[..., 1])
+    dark = .05*noise(rng, 70)+.026*noise(rng, 9)+.036*noise(rng, 1.6)
+    dark = dark + .10*_spot(a, 3.1, -1.1, 1.3, .7)*rng.uniform(.4, 1.6) + .08*smooth(-9, -13, a.position[..., 1])     # sockets, neck
     dark += (.3+.7*age)*rng.uniform(.02, .12)*np.clip(noise(rng, 5)-1.6, 0, 2)*(1-m)       # freckles and spots
     red = _blood(a, rng)*(.14 if m < .5 else .08)*rng.uniform(.5, 1.5)
-    ink = dark[..., None]*np.array([.7, 1., 1.25]) + red[..., None]*np.array([.05, 1., .75]) + _creases(a, age, rng)[..., None]*np.array([.32, .42, .45])
+    ink = dark[..., None]*np.array([.7, 1., 1.25]) + red[..., None]*np.array([.05, 1., .75])
+    ink = ink + _creases(a, age, rng)[..., None]*np.array([.32, .42, .45])
     gloss = .33 + .16*_spot(a, 0, 3.5, 2.6) + .2*_spot(a, 0, -2.4, 1.) + .05*noise(rng, 12) - .1*age
     return tone*np.exp(-ink), gloss
 
@@ -259,7 +260,7 @@ def beard_region(
     fall = y+.28*np.maximum(x-1.2, 0)                                                      # the moustache droops outwards
     upper = smooth(-4.35, -5., fall)*smooth(4., 2.9, x)*(y > -6.9)
     chin = smooth(4.2, 2.9, x)*(y <= -6.9)
-    under = smooth(-12.8, -11.2, y+.45*np.minimum(z+3, 0)*0+.25*(z+2))
+    under = smooth(-12.8, -11.2, y+.25*(z+2))
     if style == 'moustache': region = smooth(-4.4, -5., fall)*smooth(3.6, 2.8, x+.5*(y+6))*smooth(-6.9, -6.2, y)
     elif style == 'goatee': region = np.maximum(upper*smooth(3.6, 3.1, x), chin*smooth(3.5, 2.8, x))
     else:
@@ -269,7 +270,8 @@ def beard_region(
     bare = smooth(1.0, 1.18, mouth)*(1-.8*(smooth(.8, 1.3, x)*smooth(2.6, 2., x)*smooth(-8.2, -8.5, y)*smooth(-9.3, -8.9, y)))
     return region*bare*under*(z > -8)
 
-_LINE = np.array([(0, 5.9), (22, 6.1), (38, 5.9), (47, 4.4), (54, 2.4), (60, .2), (65, -2.), (70, -3.2), (75, -3.2), (79, -1.5), (84, .6), (96, .7), (104, -1.5), (112, -4.5), (135, -7.6), (180, -8.6)])
+_LINE = np.array([(0, 5.9), (22, 6.1), (38, 5.9), (47, 4.4), (54, 2.4), (60, .2), (65, -2.), (70, -3.2), (75, -3.2),
+                  (79, -1.5), (84, .6), (96, .7), (104, -1.5), (112, -4.5), (135, -7.6), (180, -8.6)]) # turn, climb
 
 @dataclass
 class Hairline:
@@ -282,8 +284,8 @@ def above_hairline(
 )->np.ndarray: # cm along the climb; negative below
     "How far inside the hair a point is"
     turn,climb,_ = chart(points); t = np.abs(turn)
-    edge = np.interp(t, *_LINE.T) + line.back*smooth(62, 40, t) + line.temples*np.exp(-((t-34)/13)**2) - line.peak*np.exp(-(t/9)**2) + line.sideburns*np.exp(-((t-71)/6)**2)
-    edge = edge + sum(w*np.sin(np.radians(turn)*k+w*40) for w,k in zip(line.wobble, (5, 11, 17)))
+    edge = np.interp(t, *_LINE.T) + line.back*smooth(62, 40, t) + line.temples*np.exp(-((t-34)/13)**2) - line.peak*np.exp(-(t/9)**2)
+    edge = edge + line.sideburns*np.exp(-((t-71)/6)**2) + sum(w*np.sin(np.radians(turn)*k+w*40) for w,k in zip(line.wobble, (5, 11, 17)))
     front = climb-edge
     side = np.where(climb > 1.5, 9., (t-60)*.13)                                         # the sideburn's front is an edge in turn, not in climb
     return np.where((t < 75) & (climb < 3), np.minimum(front, np.maximum(side, front*.3)), front)

@@ -213,4 +213,5 @@ def pull_back(
     "Frame b as it would look if nothing had moved since a: each pixel is fetched from where it went"
     n = flow.shape[0]
     at = flow + np.stack(np.meshgrid(np.arange(n), np.arange(n)), -1)
-    return cv2.remap(np.ascontiguousarray(frame), at[..., 0].astype(np.float32), at[..., 1].astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    x,y = (at[..., i].astype(np.float32) for i in (0, 1))
+    return cv2.remap(np.ascontiguousarray(frame), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

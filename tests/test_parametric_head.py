@@ -99,7 +99,7 @@ def test_closed_eyes_are_closed(head, seed):
         tri,part = head.triangles[keep],head.part[keep]
         b = rasterise(pose(shape, w).vertices, tri, 400)
         return ((b.triangle >= 0) & (part[b.triangle] == PARTS.index('eye'))).sum()
-    assert white(weights()) > 150 and white(weights(eyeBlink=1.)) < .04*white(weights())
+    assert white(weights()) > 150 and white(weights(eyeBlink=1.)) < .02*white(weights())
 
 @pytest.mark.parametrize('ypr', [(0, 0, 0), (35, 0, 0), (-20, 15, 5), (10, -12, -8), (60, 30, 20)])
 def test_rotation_and_back(ypr):

@@ -10,7 +10,7 @@ from facestudy.core import ROOT, InputError, to_numpy
 from facestudy.metrics import PSNR_CAP
 from facestudy.pairs import draw_pairs
 from facestudy.report import render, report, report_name
-from facestudy.study import REGION_SCORES, SYSTEMS, TIMINGS, fit, group_of, measure, open_clips, open_data, plan, remake, split_in_words, study, takes
+from facestudy.study import REGION_SCORES, SYSTEMS, TIMINGS, fit, fit_landmarks, group_of, measure, open_clips, open_data, plan, remake, split_in_words, study, takes
 from facestudy.tables import has_people, of_test, people_table, samples_of_test, table1
 from facestudy.training import CopySource, System, load_system
 
@@ -237,3 +237,25 @@ def test_a_page_without_people(embedded, fake_people, tmp_path, monkeypatch):
     assert page.name == 'table1-smoke-real.html' and 'driven by somebody else' not in page.read_text()
     page = report('smoke', ['copy_source', 'improved'], out=tmp_path, device='cpu')
     assert page.name == 'table1-smoke.html' and '4 clips of 2 people driven by themselves, 4 driven by another' in page.read_text() and (tmp_path/'table1-smoke.figures'/'cross.jpg').exists()
+
+def test_landmarks_are_trained_once(people, tmp_path, monkeypatch):
+    from facestudy.core import load_tensors
+    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path))
+    path = fit_landmarks('smoke', steps=5, device='cpu')
+    meta = load_tensors(path)[1]
+    assert meta['data'] == people.digest and meta['steps'] == 5 and 0 < meta['error'] < 2 and meta['loss'] > 0
+    before = path.stat().st_mtime_ns
+    assert fit_landmarks('smoke', steps=5, device='cpu') == path and path.stat().st_mtime_ns == before
+    assert fit_landmarks('smoke', steps=6, device='cpu') != path
+
+def test_people_of_the_smoke_study(embedded, people):
+    "The rendered ones, not the crayons"
+    data = JoinedStore([embedded, people], ['real', 'parametric'])
+    all_ = list(takes(data))
+    assert [sum(t.test == k for t in all_) for k in ('real', 'parametric self', 'parametric cross')] == [3, 4, 4]
+    for t in all_:
+        if t.cross:
+            assert (t.truth != t.driving).any() and t.labels.shape == t.truth.shape[:3] and set(np.unique(t.labels)) >= {0, 3}
+            assert people.motion_of(t.clip.split(' by ')[0]).head.shape == (len(t.truth), 3)
+    a,b = people.cross()[0]
+    assert (people.motion_of(a).weights == people.motion_of(b).weights).all() and (people.motion_of(a).head == people.motion_of(b).head).all()

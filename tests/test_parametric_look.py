@@ -1,0 +1,144 @@
+"Skin, hair, clothes, light: facestudy.parametric_skin, parametric_hair, parametric_look"
+import numpy as np
+import pytest
+
+from facestudy.core import InputError, seed_all
+from facestudy.landmarks import detect_faces
+from facestudy.parametric_head import EXPRESSIONS, PARTS, REGIONS, head_asset
+
+try: head_asset()
+except InputError as e: pytest.skip(f'no head on this machine: {e}', allow_module_level=True)
+
+from facestudy.parametric_hair import STYLES, grow
+from facestudy.parametric_look import background, mesh_of, person, render, render_frame, render_speed, scene
+from facestudy.parametric_motion import sweep, talking_motion
+from facestudy.parametric_people import pose, shape_of
+from facestudy.parametric_raster import interpolate, rasterise
+from facestudy.parametric_skin import Hairline, above_hairline, beard_region, chart, on_map, skin_tone
+
+
+@pytest.fixture(scope='module')
+def people(): return [person(i) for i in range(8)]
+def labels(p, posed, size):
+    v,tri,_,region = mesh_of(p, posed)
+    b = rasterise(v, tri, size, two_sided=p.look.mesh.two_sided)
+    return np.where(b.triangle >= 0, region[b.triangle], 0),b
+
+
+def test_seed_decides_everything(people):
+    a,b = people[3],person(3)
+    assert np.array_equal(a.look.texture[0], b.look.texture[0]) and np.array_equal(a.look.mesh.rest, b.look.mesh.rest)
+    assert (a.look.style, a.look.cloth, a.look.beard) == (b.look.style, b.look.cloth, b.look.beard)
+    assert np.array_equal(render_frame(a, scene(3), pose(a.shape), 0., 48), render_frame(b, scene(3), pose(b.shape), 0., 48))
+
+def test_people_and_scenes_differ(people):
+    ims = np.stack([render_frame(p, scene(0), pose(p.shape), 0., 48) for p in people]).astype(float)
+    apart = [np.abs(a-b).mean() for i,a in enumerate(ims) for b in ims[i+1:]]
+    assert min(apart) > 4
+    assert len({p.look.style for p in people}) > 3
+    lit = [render_frame(people[0], scene(i), pose(people[0].shape), 0., 48).astype(float) for i in range(4)]
+    assert min(np.abs(lit[0]-o).mean() for o in lit[1:]) > 4
+
+def test_mesh(people):
+    for p in people:
+        v,tri,part,region = mesh_of(p, pose(p.shape))
+        assert v.dtype == np.float32 and np.isfinite(v).all() and tri.max() < len(v) and tri.min() >= 0
+        assert len(tri) == len(part) == len(region) == len(p.look.mesh.two_sided) and region.max() < len(REGIONS) and region.min() > 0
+        assert np.array_equal(v[:len(p.shape.vertices)], pose(p.shape).vertices)      # the head's corners come first
+        assert (part == PARTS.index('eye')).sum() > 100
+
+def test_hair_is_rigid_near_the_skull(people):
+    "A turn of the head carries the hair along; hanging ends stay behind"
+    p = next(p for p in people if p.look.style in ('long', 'bob', 'wavy', 'fringe', 'curls'))
+    m = p.look.mesh; n = len(m.rest)
+    a,b = pose(p.shape),pose(p.shape, head=(30, 0, 0))
+    rest,turned = mesh_of(p, a)[0][-n:],mesh_of(p, b)[0][-n:]
+    rigid = rest@b.rotation.T+b.translation
+    full = m.hang > .999
+    assert full.sum() > 100 and np.abs(turned-rigid)[full].max() < .02                    # cm
+    assert np.abs(turned-rigid)[m.hang < .5].max() > .5
+
+@pytest.mark.parametrize('name', sorted(STYLES))
+def test_no_skin_shows_between_the_hair(name):
+    "Where the shell is drawn thin, or not at all, inside the hairline, hair is painted on the skin: well inside there is hair everywhere"
+    head = head_asset(); hair = grow(head.vertices, STYLES[name], Hairline(), seed_all(2))
+    tri = np.concatenate([head.triangles, hair.triangles+len(head.vertices)]); v = np.concatenate([head.vertices, hair.vertices])
+    b = rasterise(v, tri, 96, two_sided=np.arange(len(tri)) >= len(head.triangles))
+    inside = above_hairline(head.vertices, Hairline())
+    skin = (b.triangle >= 0) & (b.triangle < len(head.triangles))
+    depth = interpolate(b, tri, np.concatenate([inside, np.full(len(hair.vertices), -9.)]), fill=-9)
+    assert (depth[skin] > 2.2).sum() == 0
+    assert np.isfinite(hair.vertices).all() and 0 <= hair.cover.min() and hair.cover.max() <= 1.001
+    assert len(tri) < 45000
+
+def test_face_stays_free_of_hair(people):
+    for p in people:
+        label,_ = labels(p, pose(p.shape), 64)
+        mouth = np.argwhere(label == REGIONS.index('mouth')); eyes = np.argwhere(label == REGIONS.index('eyes'))
+        assert len(mouth) > 10 and len(eyes) > 16, p.seed
+
+def test_regions_cover_what_the_picture_shows(people):
+    "A picture differs from the background exactly where some surface is seen, but for a pixel at the border"
+    p = people[2]; s = scene(11); posed = pose(p.shape)
+    im = render_frame(p, s, posed, 0., 64); back = np.round(background(s, 0., 64)*255)
+    label,_ = labels(p, posed, 64)
+    free = label == 0
+    inner = free.copy(); inner[1:] &= free[:-1]; inner[:-1] &= free[1:]; inner[:, 1:] &= free[:, :-1]; inner[:, :-1] &= free[:, 1:]
+    assert inner.sum() > 300 and np.abs(im.astype(float)-back)[inner].max() <= 1
+
+@pytest.mark.parametrize('yaw', (-15, 0, 15))
+def test_viola_jones_sees_them(people, yaw):
+    found = []
+    for p in people:
+        b = detect_faces(render_frame(p, scene(p.seed), pose(p.shape, head=(yaw, 0, 0)), 0., 128))
+        if len(b): found.append(b[0]/128)
+    b = np.array(found)
+    assert len(b) == len(people)
+    assert .5 < b[:, 2].mean() < .66 and abs((b[:, 0]+b[:, 2]/2).mean()-.5) < .06
+
+def test_eyes_and_mouth_react(people):
+    p,s = people[7],scene(30)
+    def at(**what): m = sweep(1, **what); return render(p, s, m, 96)[0].astype(float)
+    rest = at(); label,_ = labels(p, pose(p.shape), 96)
+    for what,region in ((dict(gaze_yaw=20), 'eyes'), (dict(eyeBlink=1), 'eyes'), (dict(jawOpen=.6), 'mouth')):
+        change = np.abs(at(**what)-rest).mean(-1)
+        assert change[label == REGIONS.index(region)].mean() > 6*change[label == 0].mean()+2
+
+def test_samples(people):
+    "Four samples to a pixel are the mean of a picture of twice the side, before rounding and tone mapping"
+    p,s = people[5],scene(5); posed = pose(p.shape)
+    fine = render_frame(p, s, posed, 0., 128, 1).astype(float).reshape(64, 2, 64, 2, 3).mean((1, 3))
+    assert np.abs(fine-render_frame(p, s, posed, 0., 64, 2)).mean() < 2.5
+
+def test_render_is_its_frames(people):
+    m = talking_motion(2, 12); p,s = people[1],scene(1)
+    clip = render(p, s, m, 32, 3, 6)
+    assert clip.shape == (3, 32, 32, 3) and clip.dtype == np.uint8
+    posed = pose(p.shape, m.weights[4], m.head[4], m.gaze[4], m.shift[4])
+    assert np.array_equal(clip[1], render_frame(p, s, posed, 4/m.fps, 32))
+
+def test_background_moves_as_it_says():
+    moving = [s for s in map(scene, range(24)) if s.drift[0]]; still = [s for s in map(scene, range(24)) if not s.drift[0]]
+    assert moving and still
+    assert np.array_equal(background(still[0], 0., 32), background(still[0], 3., 32))
+    assert max(np.abs(s.offset(t)).max() for s in moving for t in np.arange(0, 12, .5)) < .12
+
+def test_tone_follows_ancestry():
+    tone = {k: np.stack([skin_tone(a, seed_all(i))[0] for i in range(30)]).mean() for k,a in zip('african asian caucasian'.split(), np.eye(3))}
+    assert tone['african'] < .5*tone['asian'] < tone['caucasian']
+
+def test_map_closes():
+    u,v = on_map(np.linspace(-180, 180, 50), 0.)
+    assert (np.diff(u) > 0).all() and u[0] == 0 and u[-1] == 1
+    turn,climb,r = chart([[0., 1., 2.], [0., -9., 2.]])
+    assert np.allclose(turn, 0) and np.allclose(climb, [0, -10], atol=1e-4) and np.allclose(r, 9)
+
+def test_beards_keep_off_the_lips():
+    head = head_asset()
+    for style in ('full', 'goatee', 'moustache'):
+        on = beard_region(head.vertices, style)
+        assert on.max() > .9 and on[head.landmarks[48:68]].max() < .3
+
+def test_speed_is_measured():
+    s = render_speed(32, frames=2)
+    assert s['frames/s'] > 0 and 0 < s['person s'] < 60
