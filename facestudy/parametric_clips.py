@@ -164,9 +164,9 @@ def _run_people(people, out, size, dense, workers):
 
 def parametric_store(
     out,               # Folder of the store; what is there and still valid is kept
-    identities:int=26, # People, the unseen ones included
-    motions:int=22,    # Motions, the unseen ones included
-    frames:int=24,     # Per clip
+    identities:int=24, # People, the unseen ones included
+    motions:int=20,    # Motions, the unseen ones included
+    frames:int=20,     # Per clip
     size:int=64,       # Side of the frames, pixels
     seed:int=0,        # Another seed, other people and other motions
     each:int=2,        # Motions that each training person does
@@ -192,7 +192,7 @@ def parametric_store(
     return ParametricStore(out)
 
 # %% ../nbs/05g_parametric_clips.ipynb #5e60e870
-_DEFAULTS = {'smoke': dict(identities=5, motions=4, unseen=(2, 2), frames=8), 'quick': dict(identities=26, motions=22, unseen=(6, 2), frames=24),
+_DEFAULTS = {'smoke': dict(identities=5, motions=4, unseen=(2, 2), frames=8), 'quick': dict(identities=24, motions=20, unseen=(6, 2), frames=20),
              'landmarks': dict(identities=100, motions=100, unseen=(12, 4), each=1, frames=16, fps=4, play=.8),
              'standard': dict(identities=80, motions=132, unseen=(16, 4), frames=60), 'paper': dict(identities=80, motions=132, unseen=(16, 4), frames=60)}
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numba import njit
 
 from .core import seed_all
 from .parametric_head import EXPRESSIONS, PARTS, REGIONS, head_asset
@@ -589,6 +590,8 @@ def _cloth(colours, strands, a):
     return (colours[7, 0]*(1-k)+colours[8, 0]*k)*fine, (colours[7, 1]*(1-k)+colours[8, 1]*k)*fine, (colours[7, 2]*(1-k)+colours[8, 2]*k)*fine
 
 # %% ../nbs/05e_parametric_look.ipynb #4353482f
+_inline = njit(nogil=True, error_model='numpy', inline='always')
+
 @_jit
 def _mix3(a, u, v, w, i, j, k, out):
     "Weighted mean of three rows of (N, 3)"
@@ -599,7 +602,7 @@ def _normal(v):
     s = 1/np.sqrt(v[0]*v[0]+v[1]*v[1]+v[2]*v[2]+1e-12)
     v[0] *= s; v[1] *= s; v[2] *= s
 
-@_jit
+@_inline
 def _sample(m, a, wh, n, p, t, view, tex, strands, colours, light, ambient, shadow, rim0, rim1, points, out):
     "Light of one sample of material m with attributes a (light, u, v, tint, cover)"
     if m == 0:
@@ -632,7 +635,7 @@ def _across(a, b, c, u, v, s):
     if max(a, b, c)-min(a, b, c) <= .5: return u*a+v*b+s*c
     return u*(a+(a < .5))+v*(b+(b < .5))+s*(c+(c < .5))
 
-@_jit
+@_inline
 def _soft(depths, frame, middle, reach, p, n, first, last):
     "Light that arrives at a point, from the places `first` to `last` of four around it, which make a penumbra of some millimetres"
     total = 0.
