@@ -65,7 +65,7 @@ def _wide(scale, motion, generator): return {n: dict(detector_scale=scale, motio
 PROFILES = {
     'smoke': Profile(32, Recipe(steps=6, batch=2), _tiny('suggested', 'improved')
                      | {'first_order': dict(detector=[8, 3, 32], detector_scale=1., motion=[8, 3, 32], motion_scale=1., generator=[8, 32, 2, 1])}, 'efficientnet_lite0'),
-    'quick': Profile(64, Recipe(steps=320, batch=16), {n: dict(detector_scale=.5) for n in ('suggested', 'improved')}
+    'quick': Profile(64, Recipe(steps=280, batch=16), {n: dict(detector_scale=.5) for n in ('suggested', 'improved')}
                      | {'first_order': dict(detector=[16, 4, 256], detector_scale=1., motion=[16, 4, 256], motion_scale=.5, generator=[24, 256, 2, 3])}, 'efficientnet_lite0'),
     'standard': Profile(128, Recipe(steps=40000, batch=32, lr=1e-3, warmup=500), _wide(.5, [48, 96, 128, 128], [32, 64, 128, 192])
                      | {'first_order': dict(detector=[32, 4, 512], detector_scale=.5, motion=[32, 4, 512], motion_scale=.5, generator=[48, 512, 2, 4])}, 'efficientnet_lite0'),
