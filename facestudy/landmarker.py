@@ -18,7 +18,7 @@ from .core import InputError, load_tensors, pick_device, progress, save_tensors,
 
 # %% ../nbs/11a_landmarker.ipynb #27e950e8
 POINTS = 68 # iBUG order
-MIRRORED = np.r_[16:-1:-1, 26:16:-1, 27:31, 35:30:-1, 45:41:-1, 47, 46, 39:35:-1, 41, 40, 54:47:-1, 59:54:-1, 64:59:-1, 67, 66, 65] # Names of the points in a mirror
+MIRRORED = np.r_[16:-1:-1, 26:16:-1, 27:31, 35:30:-1, 45:41:-1, 47, 46, 39:35:-1, 41, 40, 54:47:-1, 59:54:-1, 64:59:-1, 67, 66, 65] # In a mirror
 
 # %% ../nbs/11a_landmarker.ipynb #fabedec3
 SIDE,REACH,DOWN = 64,1.6,.12 # pixels of a crop; its side in widths of the face's box; its centre, below the box's in the same unit
@@ -86,7 +86,8 @@ class Landmarker(nn.Module):
     ):
         super().__init__()
         self.width,w = width,width
-        self.down = nn.ModuleList([nn.Sequential(_conv(1, w, 2), _conv(w, 2*w, 2)), _conv(2*w, 3*w, 2), nn.Sequential(_conv(3*w, 4*w, 2), _conv(4*w, 4*w))])
+        self.down = nn.ModuleList([nn.Sequential(_conv(1, w, 2), _conv(w, 2*w, 2)), _conv(2*w, 3*w, 2),
+                                   nn.Sequential(_conv(3*w, 4*w, 2), _conv(4*w, 4*w))])
         self.up = nn.ModuleList([_conv(7*w, 2*w), _conv(4*w, 2*w)])
         self.maps = nn.Conv2d(2*w, POINTS, 1); nn.init.zeros_(self.maps.weight); nn.init.zeros_(self.maps.bias)
         self.register_buffer('prior', torch.zeros(POINTS, 16, 16))
@@ -140,7 +141,8 @@ def _training_set(store, split):
     parts = []
     for s in store.segments(split, hidden=True):
         t = np.flatnonzero(np.isfinite(store.faces(s.name)[s.start:s.stop]).all(1))+s.start
-        parts.append(((grey(store.frames(s.name)[t])*255).round().byte().numpy(), store.faces(s.name)[t], store.truth(s.name).landmarks[t]/((store.size-1)/2)-1))
+        pictures = (grey(store.frames(s.name)[t])*255).round().byte().numpy()
+        parts.append((pictures, store.faces(s.name)[t], store.truth(s.name).landmarks[t]/((store.size-1)/2)-1))
     if not parts: raise InputError(f'{store.folder}: there is nothing to train landmarks on; use a store made by `facestudy parametric`.')
     return tuple(torch.from_numpy(np.concatenate(o)) for o in zip(*parts))
 

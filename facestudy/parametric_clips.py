@@ -11,7 +11,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import fields
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 
@@ -35,7 +34,7 @@ def parametric_plan(
     people,test = unseen or (max(2, round(identities/5)), max(2, round(motions/5)))
     train,own = identities-people,motions-test
     if min(train, own, people, test) < 1 or each < 1 or seed < 0:
-        raise InputError(f'{identities} identities and {motions} motions with {people} and {test} unseen leave nothing to train on; ask for at least 3 of both.')
+        raise InputError(f'{identities} identities and {motions} motions with {people} and {test} unseen leave nothing to train on; ask for 3 or more of both.')
     if max(identities, motions) > 1000: raise InputError('at most 1000 identities and 1000 motions have names of their own; use another seed for more.')
     rows = [(i, (i*each+k)%own, 'train') for i in range(train) for k in range(min(each, own))]
     rows += [(train+i, own+m, 'test') for i in range(people) for m in range(test)]
@@ -188,7 +187,8 @@ def parametric_store(
     usable = table[table.reason == '']
     if usable.split.nunique() < 2: raise InputError(f'{out}: no face was found in any clip of one side; use a larger size or more people.')
     write_text(out/'store.csv', table.to_csv(index=False))
-    write_text(out/'store.json', json.dumps({'version': CLIPS, 'parametric': drawing_code(), 'size': size, 'dense': dense, 'digest': _digest(usable, size)}))
+    meta = {'version': CLIPS, 'parametric': drawing_code(), 'size': size, 'dense': dense, 'digest': _digest(usable, size)}
+    write_text(out/'store.json', json.dumps(meta))
     return ParametricStore(out)
 
 # %% ../nbs/05g_parametric_clips.ipynb #5e60e870

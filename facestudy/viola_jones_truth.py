@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .landmarks import LANDMARKS, detect_faces, jitter, observe, steady
-from .parametric_look import person, render, scene
+from .parametric_look import render, scene
 from .parametric_motion import Motion, sweep, talking_motion
 from .parametric_truth import truth_of
 
@@ -41,7 +41,7 @@ def yaw_sweep(
 )->tuple:          # (frames uint8 (T, S, S, 3), centres (T, 3, 2) pixels)
     "A person who turns the head while talking, one frame per angle, and the true centres of eyes and mouth"
     talk = talking_motion(who.seed, len(yaws), fps=2, turn=0)
-    head = talk.head+np.stack([np.asarray(yaws, np.float32), 0*talk.head[:, 0], 0*talk.head[:, 0]], 1)
+    head = np.stack([np.asarray(yaws, np.float32), 0*talk.head[:, 0], 0*talk.head[:, 0]], 1)
     motion,where = Motion(talk.fps, talk.weights, head, talk.gaze, talk.shift),scene(who.seed)
     return render(who, where, motion, size),landmark_centres(truth_of(who, where, motion, size).landmarks)
 
