@@ -13,6 +13,7 @@ from facestudy import cli, embedded
 from facestudy.clips import build_store
 from facestudy.core import ROOT, save_tensors, to_numpy
 from facestudy.media import Video, read_video, write_video
+from facestudy.parametric_head import head_asset
 from facestudy.superres import SuperResolution, save_superres
 from facestudy.training import CopySource, save_system
 from test_animate import PHOTO, _bad, _kinds, face_frames, made, save_photo    # `made` is a fixture
@@ -236,6 +237,7 @@ def test_without_the_head_asset(capsys, made, tmp_path, monkeypatch):
     monkeypatch.setenv('FACESTUDY_CACHE', str(tmp_path/'cache'))
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'runs'))
     monkeypatch.setenv('PIP_NO_INDEX', '1')
+    head_asset.cache_clear()                                                   # a test before this one may have opened it
     study = ['study', '--clips', made/'clips', '--profile', 'smoke', '--systems', 'copy_source', '--parametric']
     for argv in (['parametric', tmp_path/'p', '--size', 32], ['gallery', '--out', tmp_path/'g'], ['train', 'landmarks'], study, ['bench']):
         code,_,err = run(capsys, *argv)

@@ -175,7 +175,7 @@ def test_one_group_is_drawn_as_before(embedded):
 
 def test_runs_keep_their_names(embedded, joined):
     "Without rendered people a run is the run it was; with them it is another"
-    ids = {n: plan(n, 'quick', SimpleNamespace(digest='abc')).id for n in ('improved', 'first_order', 'suggested')}
+    ids = {n: plan(n, 'quick', SimpleNamespace(digest='abc'), steps=400).id for n in ('improved', 'first_order', 'suggested')}
     assert ids == {'improved': 'quick-improved-ca58d61468', 'first_order': 'quick-first_order-eb2cc6a845', 'suggested': 'quick-suggested-638b96eb7d'}
     assert plan('improved', 'smoke', embedded).id != plan('improved', 'smoke', joined).id
 
