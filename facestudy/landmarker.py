@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['POINTS', 'MIRRORED', 'SIDE', 'REACH', 'DOWN', 'crop_map', 'grey', 'crop_faces', 'into_frame', 'into_crop',
-           'mean_place', 'Landmarker', 'training_crops', 'train_landmarker', 'find_landmarks', 'mean_landmarker',
-           'landmark_errors', 'save_landmarker', 'load_landmarker']
+           'mean_place', 'Landmarker', 'training_crops', 'train_landmarker', 'find_landmarks', 'landmarks_in',
+           'mean_landmarker', 'landmark_errors', 'save_landmarker', 'load_landmarker']
 
 # %% ../nbs/11a_landmarker.ipynb #19e69f3f
 import numpy as np
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .core import InputError, load_tensors, pick_device, progress, save_tensors, seed_all
+from .keypoints import AVERAGE_FACE
 
 # %% ../nbs/11a_landmarker.ipynb #27e950e8
 POINTS = 68 # iBUG order
@@ -195,6 +196,19 @@ def find_landmarks(
         out[k] = into_frame(model(crop_faces(grey(frames[k]), theta).to(device)).cpu(), theta).numpy()
     model.train(was)
     return out
+
+@torch.no_grad()
+def landmarks_in(
+    model, # A `Landmarker`, in eval mode
+    images,# (B, 3, H, W) in [0, 1], on the model's device
+    faces  # (B, 4) normalised boxes; where one is NaN, an average face's
+)->torch.Tensor: # (B, 68, 2): x, y in [-1, 1] of the image
+    "The same for a batch that already is a tensor: what landmark-driven systems see. Without gradient, in float32"
+    faces = torch.where(faces.isfinite().all(-1, keepdim=True), faces, faces.new_tensor(AVERAGE_FACE))
+    theta = crop_map(faces)
+    with torch.autocast(images.device.type, enabled=False):
+        bright = (images.float()*images.new_tensor([.299, .587, .114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        return into_frame(model(crop_faces(bright, theta)), theta)
 
 # %% ../nbs/11a_landmarker.ipynb #2086d88e
 def mean_landmarker(

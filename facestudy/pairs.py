@@ -21,47 +21,60 @@ class Pairs:
     driving:torch.Tensor     # (B, 3, S, S), frames of the same clips: also the target
     source_face:torch.Tensor # (B, 4) centre x, y, half width, half height in [-1, 1]; NaN where none
     driving_face:torch.Tensor# (B, 4)
+    identity:torch.Tensor=None # (B,) int64: which of the training people; None where nobody asks
+    more:torch.Tensor=None     # (B, N, 3, S, S) further frames of the same clips
+    more_face:torch.Tensor=None# (B, N, 4)
 
     def __len__(self): return len(self.source)
 
     def map(self, f):
-        "The same batch with `f` applied to every part"
-        return Pairs(*(f(getattr(self, o.name)) for o in fields(self)))
+        "The same batch with `f` applied to every part that is there"
+        return Pairs(*(v if v is None else f(v) for v in (getattr(self, o.name) for o in fields(self))))
 
 def draw_pairs(
     store,              # A clip store: `.frames(name)` uint8 (T, S, S, 3), `.faces(name)` (T, 4)
     segments,           # Stretches to draw from: `.name`, `.identity`, `.start`, `.stop` and, where stores are joined, `.group`
     batch:int,          # Pairs
-    rng:np.random.Generator
+    rng:np.random.Generator,
+    run:int=1,          # Consecutive driving frames for each source; must divide `batch`
+    extra:int=0         # Further frames drawn from each clip
 )->Pairs:
     "Groups in turn; then identity, one of its stretches, and two frames: neither a person with many clips nor a large store dominates"
+    if batch % run: raise InputError(f'a batch of {batch} pairs cannot be cut into runs of {run} frames; set batch to a multiple of {run}.')
     groups = {}
     for s in segments: groups.setdefault(getattr(s, 'group', ''), {}).setdefault(s.identity, []).append(s)
     if not groups: raise InputError('there is no training clip to draw from; prepare some clips first.')
     groups,picked = [(people, sorted(people)) for _,people in sorted(groups.items())],[]
+    number = {who: i for i,who in enumerate(sorted({s.identity for s in segments}))}
     first = rng.integers(len(groups)) if len(groups) > 1 else 0         # with one group nothing is drawn here: older runs keep their batches
-    for i in range(batch):
+    for i in range(batch//run):
         people,names = groups[(first+i) % len(groups)]
         mine = people[names[rng.integers(len(names))]]
         s = mine[rng.integers(len(mine))]
-        picked.append((s.name, *rng.integers(s.start, s.stop, size=2)))
-    def column(i): return (to_tensor(np.stack([store.frames(p[0])[p[i]] for p in picked])),
-                           torch.from_numpy(np.stack([store.faces(p[0])[p[i]] for p in picked])).float())
-    (a,fa),(b,fb) = column(1), column(2)
-    return Pairs(a, b, fa, fb)
+        a,b,*others = rng.integers(s.start, s.stop, size=2+extra)
+        b = max(s.start, min(b, s.stop-run))                            # the run ends within the stretch, if it is long enough
+        picked += [(s, a, min(b+t, s.stop-1), *others) for t in range(run)]
+    def column(i): return (to_tensor(np.stack([store.frames(p[0].name)[p[i]] for p in picked])),
+                           torch.from_numpy(np.stack([store.faces(p[0].name)[p[i]] for p in picked])).float())
+    (a,fa),(b,fb),*rest = map(column, range(1, 3+extra))
+    more = [torch.stack(c, 1) for c in zip(*rest)] or [None, None]
+    return Pairs(a, b, fa, fb, torch.tensor([number[p[0].identity] for p in picked]), *more)
 
-# %% ../nbs/06a_pairs.ipynb #60c40922
+# %% ../nbs/06a_pairs.ipynb #72a94575
 def _affine(n, strength):
     angle,scale = (torch.rand(n)-.5)*.5*strength, torch.exp((torch.rand(n)-.5)*.4*strength)
     flip,shift = torch.where(torch.rand(n) < .5, -1., 1.), (torch.rand(n, 2, 1)-.5)*.3*strength
     turn = torch.stack([torch.stack([flip*angle.cos(), -angle.sin()], -1), torch.stack([flip*angle.sin(), angle.cos()], -1)], 1)
     return torch.cat([turn*scale[:, None, None], shift], -1)                              # output position -> where it looks
 
-def _tint(x, strength):
-    b,c,s = (1+(torch.rand(len(x)//2, 1, 1, 1)-.5).repeat(2, 1, 1, 1)*.4*strength for _ in range(3))
+def _tint(x, strength, columns, run):
+    "Tint images (columns · B, 3, H, W); those of a pair and of a run alike"
+    n = len(x)//columns//run
+    spread = lambda v: v.repeat_interleave(run, 0).repeat(columns, 1, 1, 1)
+    b,c,s = (1+spread(torch.rand(n, 1, 1, 1)-.5)*.4*strength for _ in range(3))
     grey = x.mean(1, keepdim=True)
     x = grey + (x-grey)*s
-    mean = x.mean((1, 2, 3), keepdim=True).view(2, -1, 1, 1, 1).mean(0).repeat(2, 1, 1, 1)
+    mean = spread(x.mean((1, 2, 3), keepdim=True).view(columns, n, run, 1, 1, 1).mean((0, 2)))
     return (((x-mean)*c + mean)*b).clamp(0, 1)
 
 def move_faces(
@@ -75,16 +88,19 @@ def move_faces(
 
 def augment(
     pairs:Pairs,
-    strength=1. # 0: nothing changes; 1: ±14°, ±20 %, ±0.15, mirrored half of the time, ±20 % brightness, contrast, saturation
+    strength=1.,# 0: nothing changes; 1: ±14°, ±20 %, ±0.15, mirrored half of the time, ±20 % brightness, contrast, saturation
+    run:int=1   # As `draw_pairs`
 )->Pairs:
-    "Turn, scale, shift, mirror and tint both frames of each pair alike"
+    "Turn, scale, shift, mirror and tint all frames of each pair, and of each run, alike"
     if not strength: return pairs
-    n = len(pairs)
-    theta = _affine(n, strength)
-    both = torch.cat([pairs.source, pairs.driving])
-    grid = F.affine_grid(theta, (n, *both.shape[1:]), align_corners=True).repeat(2, 1, 1, 1)
-    both = _tint(F.grid_sample(both, grid, padding_mode='reflection', align_corners=True), strength)
-    return Pairs(both[:n], both[n:], move_faces(pairs.source_face, theta), move_faces(pairs.driving_face, theta))
+    n,none = len(pairs),pairs.more is None
+    theta = _affine(n//run, strength).repeat_interleave(run, 0)
+    images = [pairs.source, pairs.driving, *(() if none else pairs.more.unbind(1))]
+    grid = F.affine_grid(theta, (n, *images[0].shape[1:]), align_corners=True).repeat(len(images), 1, 1, 1)
+    images = _tint(F.grid_sample(torch.cat(images), grid, padding_mode='reflection', align_corners=True), strength, len(images), run)
+    source,driving,*more = images.split(n)
+    faces = [move_faces(f, theta) for f in (pairs.source_face, pairs.driving_face, *(() if none else pairs.more_face.unbind(1)))]
+    return Pairs(source, driving, *faces[:2], pairs.identity, *((None, None) if none else (torch.stack(more, 1), torch.stack(faces[2:], 1))))
 
 # %% ../nbs/06a_pairs.ipynb #6c4567da
 def both_ways(

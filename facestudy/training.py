@@ -25,6 +25,9 @@ class System(nn.Module):
     name = 'system'
     version = 1            # Raised when older weights no longer fit
     only_for_training = () # Constructor arguments that a trained system does without
+    aids = ()              # Attributes that hold networks trained beforehand: they never move
+    run_length = 1         # Consecutive driving frames drawn for each source
+    extra = 0              # Further frames drawn with each pair
 
     def __init__(self, size:int, **config):
         super().__init__()
@@ -37,6 +40,17 @@ class System(nn.Module):
     def losses(self, player:str, pairs:Pairs)->dict:
         "Term -> scalar tensor, all minimised by `player`"
         raise KeyError(player)
+
+    def take_aid(self, name:str, model:nn.Module):
+        "Copy the weights of a trained aid into the system, where they stay as they are"
+        if name not in self.aids: raise InputError(f'{self.name}: it uses no {name}; its aids are {", ".join(self.aids) or "none"}.')
+        getattr(self, name).load_state_dict(model.state_dict())
+
+    def train(self, mode=True):
+        "Aids never train"
+        super().train(mode)
+        for name in self.aids: getattr(self, name).eval()
+        return self
 
     def animate(self,
         source,               # (3, S, S) in [0, 1]
@@ -115,11 +129,13 @@ def unpack(
 def save_system(
     path,          # The final file
     system:System,
+    slim=False,    # Half precision for matrices and kernels, and no discriminator: for release
     **meta         # What else its header shall say
 ):
     "Weights and constructor arguments as one safetensors file"
-    cls = type(system)
-    save_tensors(path, system.state_dict(), {'kind': 'system', 'class': f'{cls.__module__}:{cls.__qualname__}', 'name': system.name,
+    cls,weights = type(system),system.state_dict()
+    if slim: weights = {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k,v in weights.items() if not k.startswith('discriminator')}
+    save_tensors(path, weights, {'kind': 'system', 'class': f'{cls.__module__}:{cls.__qualname__}', 'name': system.name,
                                              'version': system.version, 'config': system.config, **meta})
 
 def system_meta(
@@ -148,7 +164,9 @@ def load_system(
     if meta['version'] != cls.version: raise InputError(f"{path}: written by version {meta['version']} of {meta['name']}, this is version {cls.version}; train it again.")
     system = cls(**meta['config'] | {k: None for k in cls.only_for_training if k in meta['config']})
     system.config,system.name = meta['config'],meta['name']
-    try: system.load_state_dict(tensors)
+    judge = lambda k: k.startswith('discriminator')
+    own = system.state_dict()
+    try: system.load_state_dict({k: v for k,v in own.items() if judge(k) and k not in tensors} | {k: v for k,v in tensors.items() if k in own or not judge(k)})
     except RuntimeError as e: raise InputError(f'{path}: its weights do not fit {name} ({str(e).splitlines()[-1].strip()}); train it again.') from e
     return system.to(device).eval()
 
@@ -211,7 +229,8 @@ class Trainer:
         "Draw one batch, let every player move once; returns the loss terms"
         self.whole = False
         rng = seed_all(self.seed, self.step)
-        pairs = augment(draw_pairs(self.store, self.segments, self.recipe.batch, rng), self.recipe.augment)
+        run = self.system.run_length
+        pairs = augment(draw_pairs(self.store, self.segments, self.recipe.batch, rng, run, self.system.extra), self.recipe.augment, run)
         pairs,terms = pairs.map(lambda x: x.to(self.device)), {}
         self.system.train()
         for player in self.opts: terms |= self.move(player, pairs)
@@ -288,14 +307,15 @@ class Trainer:
         checkpoint=None,  # File that holds the state; the run goes on from it when it is there
         save_every=30.,   # Seconds between checkpoints
         measure_every=200,# Steps between lines of the log
-        until=None        # Stop at this step instead of the last
+        until=None,       # Stop at this step instead of the last
+        deadline=math.inf # Stop at this time (`time.time()`), between two steps
     )->pd.DataFrame: # The log
         "Train to the end. An interruption between two steps saves first; one within a step goes back to the last checkpoint, at most `save_every` seconds"
         if checkpoint and Path(checkpoint).exists(): self.load(checkpoint)
         last,saved = until or self.recipe.steps, time.time()
         bar = progress(total=self.recipe.steps, initial=self.step, desc=self.system.name, unit='step')
         try:
-            while self.step < last:
+            while self.step < last and time.time() < deadline:
                 start = time.time()
                 self.train_step()
                 self.seconds += time.time()-start
