@@ -9,7 +9,7 @@ ARGS := --profile $(PROFILE) --seed $(SEED) $(if $(CLIPS),--clips $(CLIPS)) $(if
 .PHONY: help table1 gallery test lab data bench export notebooks clean-runs
 help:            ## This list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## ?/\t/' | expand -t 18
-	@echo 'Settings: PROFILE=smoke|quick|standard|paper  CLIPS=folder of videos  SEED=n  SYSTEMS=a,b  STEPS=n  PARAMETRIC=yes|no'
+	@echo 'Settings: PROFILE=smoke|quick|standard|paper  CLIPS=folder of videos  SEED=n  SYSTEMS=a,b  STEPS=n  PARAMETRIC=yes|no  RETRAIN=1'
 
 .venv/installed: constraints.txt settings.ini setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo 'facestudy needs Python 3.11 or newer; call make with PYTHON=/path/to/python3.11'; exit 1; }
@@ -18,8 +18,8 @@ help:            ## This list
 	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e '.[dev]'
 	@touch $@
 
-table1: .venv/installed ## Train what is missing, measure, render reports/table1.html
-	$(BIN)/facestudy report $(ARGS)
+table1: .venv/installed ## Measure the released weights (RETRAIN=1: train everything again), render reports/table1.html
+	$(BIN)/facestudy report $(ARGS)$(if $(RETRAIN), --no-released)
 
 gallery: .venv/installed ## The gallery of rendered people, reports/gallery.html
 	$(BIN)/facestudy gallery

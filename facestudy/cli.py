@@ -79,10 +79,11 @@ def find_system(
     "The checkpoint that a person means. Raises `InputError` when there is none"
     if Path(what).suffix or Path(what).exists(): return Path(what)
     from facestudy.core import InputError
-    from facestudy.study import runs_dir
+    from facestudy.study import checkpoints_dir, runs_dir
     runs = [f for f in runs_dir().glob('*/system.safetensors') if f.parent.name.split('-')[1:2] == [str(what)]]
-    if runs: return max(runs, key=lambda f: (not f.parent.name.startswith('smoke-'), f.stat().st_mtime))
-    have = ', '.join(sorted({f.parent.name.split('-')[1] for f in runs_dir().glob('*-*/system.safetensors')})) or 'none yet'
+    runs = [f for f in runs if not f.parent.name.startswith('smoke-')] or [f for f in [checkpoints_dir()/f'{what}.safetensors'] if f.exists()] or runs
+    if runs: return max(runs, key=lambda f: f.stat().st_mtime)
+    have = ', '.join(sorted({f.parent.name.split('-')[1] for f in runs_dir().glob('*-*/system.safetensors')} | {f.stem for f in checkpoints_dir().glob('*.safetensors')})) or 'none yet'
     raise InputError(f'{what}: no trained system of this name (trained: {have}); train it with `facestudy train {what}`, or name a checkpoint file.')
 
 def _device_argument(p):
@@ -216,6 +217,8 @@ def _overrides(a):
     if wrong: raise InputError(f'--set {wrong[0]}: a field and a value are needed, as in --set lr=1e-3.')
     return {k: _number(v) for k,_,v in (o.partition('=') for o in a.set)} | ({'steps': a.steps} if a.steps else {})
 
+def _released_argument(p, help): p.add_argument('--released', action=argparse.BooleanOptionalAction, help=help)
+
 def _systems_argument(p): p.add_argument('--systems', metavar='A,B', help='systems to run, by name (default: all)')
 
 def _chosen(a):
@@ -226,15 +229,16 @@ def _chosen(a):
          'facestudy train improved --clips clips/ --profile quick --steps 5000',
          'the training is saved, and the same command goes on from there.')
 def _train(p):
-    p.add_argument('system', metavar='SYSTEM', help='its name: first_order, suggested, improved; or superres, the network that doubles the side of a result; or landmarks, which finds 68 points')
+    p.add_argument('system', metavar='SYSTEM', help='the name of a row of the table, for example improved; or superres, the network that doubles the side of a result; or landmarker or parser, the aids of some systems')
     _run_arguments(p)
     def run(a):
         from facestudy.core import InputError
-        from facestudy.study import fit_landmarks, fit_named, fit_superres
+        from facestudy.aids import AIDS, fit_aid
+        from facestudy.study import fit_named, fit_superres, runs_dir
         steps = {'steps': a.steps} if a.steps else {}
         if a.system == 'superres' and a.parametric: raise InputError('superres is trained on the clips alone; leave --parametric out.')
         if a.system == 'superres': return print(fit_superres(a.profile, a.clips, a.seed, a.device, **steps))
-        if a.system == 'landmarks': return print(fit_landmarks(a.profile, a.seed, a.device, **steps))
+        if a.system in AIDS: return print(fit_aid(a.system, runs_dir(), a.profile == 'smoke', a.seed, a.device, **steps))
         print(fit_named(a.system, a.profile, a.clips, a.seed, a.device, a.parametric, **_overrides(a)))
     return run
 
@@ -243,12 +247,28 @@ def _train(p):
          'finished runs are kept, and the same command goes on with the rest.')
 def _study(p):
     _run_arguments(p); _systems_argument(p)
+    _released_argument(p, 'measure the released weights instead of training; --no-released: train the aids too (default: train the systems, with the released aids)')
+    p.add_argument('--minutes', type=float, metavar='M', help='stop after so long; the same command goes on')
     def run(a):
         from facestudy.study import study
         from facestudy.tables import has_people, people_table, scores
-        rows = study(a.profile, _chosen(a), a.clips, a.seed, a.device, a.parametric, **_overrides(a))
+        rows = study(a.profile, _chosen(a), a.clips, a.seed, a.device, a.parametric, a.released, a.minutes, **_overrides(a))
+        left = [s for s in _chosen(a) if s not in set(rows.system)]
+        if left: print(f'facestudy: the time is over; still to do: {", ".join(left)}. The same command goes on.', file=sys.stderr)
+        if not len(rows): return
         print(scores(rows)[['psnr', 'ssim', 'clips', 'frames']].to_string(float_format='{:.3f}'.format))
         if has_people(rows): print('\nrendered people, driven by others:', people_table(rows).drop(columns='method').to_string(float_format='{:.3f}'.format, na_rep='-'), sep='\n')
+    return run
+
+@command('release', 'put the best finished run of every system into data/checkpoints',
+         'facestudy release --profile quick',
+         'what was released stays, and the same command starts again.')
+def _release(p):
+    p.add_argument('--profile', default='quick', metavar='NAME', help='whose runs (default: %(default)s)')
+    _systems_argument(p)
+    def run(a):
+        from facestudy.release import release
+        print(release(a.profile, _chosen(a)).to_string(index=False, float_format='{:.3f}'.format))
     return run
 
 @command('report', 'make the missing rows, then render Table 1',
@@ -257,9 +277,10 @@ def _study(p):
 def _report(p):
     _run_arguments(p); _systems_argument(p)
     p.add_argument('--out', metavar='DIR', help='folder of the report (default: reports, or reports/local/NAME for clips of your own)')
+    _released_argument(p, 'measure the released weights, or train everything again (default: the released ones, unless clips, seed or steps are given)')
     def run(a):
         from facestudy.report import report
-        print(report(a.profile, _chosen(a), a.clips, a.seed, a.out, a.device, a.parametric, **_overrides(a)))
+        print(report(a.profile, _chosen(a), a.clips, a.seed, a.out, a.device, a.parametric, a.released, **_overrides(a)))
     return run
 
 @command('bench', 'count and measure what each system costs',

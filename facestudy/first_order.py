@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['Hourglass', 'JacobianDetector', 'OccludedMotion', 'PreResBlock', 'FeatureGenerator', 'jacobian_equivariance',
-           'FirstOrder']
+           'generator_move', 'discriminator_move', 'FirstOrder']
 
 # %% ../nbs/15_first_order.ipynb #98593dab
 import torch
 import torch.nn.functional as F
 from torch import nn
+from .generator import Discriminator
 from .grids import Deformation, expectation, gaussians, inverse2x2, shrink, spatial_softmax, warp
 from .keypoints import bend, conv_block, equivariance_loss
-from .losses import PerceptualLoss, pyramid_loss
+from .losses import PerceptualLoss, adversarial_loss, discriminator_loss, pyramid_loss
 from .motion import proposals
 from .pairs import Pairs, both_ways
 from .suggested import KeypointSystem
@@ -20,19 +21,28 @@ from .suggested import KeypointSystem
 # %% ../nbs/15_first_order.ipynb #b5237890
 class Hourglass(nn.Module):
     "FOMM's hourglass: average-pooled encoder, nearest-neighbour decoder, skips down to the input"
-    def __init__(self, ni:int, expansion:int, blocks:int, cap:int):
+    def __init__(self,
+        ni:int,        # Channels in
+        expansion:int, # Channels at full size; they double at each halving
+        blocks:int,    # Halvings
+        cap:int,       # Most channels
+        extra=0        # Channels that `carry` adds to each skip
+    ):
         super().__init__()
         w = [min(cap, expansion*2**i) for i in range(blocks+1)]
         self.down = nn.ModuleList([conv_block(ni if i == 0 else w[i], w[i+1]) for i in range(blocks)])
-        self.up = nn.ModuleList([conv_block(w[i+1]*(1 if i == blocks-1 else 2), w[i]) for i in range(blocks)[::-1]])
-        self.out_channels = w[0]+ni
+        self.up = nn.ModuleList([conv_block(w[i+1]*(1 if i == blocks-1 else 2)+extra, w[i]) for i in range(blocks)[::-1]])
+        self.out_channels = w[0]+ni+extra
 
-    def forward(self, x):
-        "(B, ni, H, W) -> (B, expansion + ni, H, W)"
+    def forward(self,
+        x,                     # (B, ni, H, W)
+        carry=lambda skip: skip# What happens to each skip on its way, the coarsest map included
+    ):                         # (B, expansion + ni + extra, H, W)
+        "Halve, then double and join"
         skips = [x]
         for block in self.down: skips.append(F.avg_pool2d(block(skips[-1]), 2))
-        x = skips.pop()
-        for block in self.up: x = torch.cat([block(F.interpolate(x, scale_factor=2)), skips.pop()], 1)
+        x = carry(skips.pop())
+        for block in self.up: x = torch.cat([block(F.interpolate(x, scale_factor=2)), carry(skips.pop())], 1)
         return x
 
 # %% ../nbs/15_first_order.ipynb #1d6225eb
@@ -122,6 +132,24 @@ def jacobian_equivariance(
     return (torch.eye(2, device=carried.device) - inverse2x2(kp['jacobians']) @ carried).abs().mean()
 
 # %% ../nbs/15_first_order.ipynb #609c0fc1
+def generator_move(
+    judge,  # A `Discriminator`
+    output, # (B, 3, H, W) generated
+    target, # (B, 3, H, W) the true frames
+    maps    # (B, K, H, W) what it sees beside both
+)->tuple: # Scalar; list of scalars, one for each of the judge's blocks
+    "The generator's side: how far from being called real, and how far each block's features are apart"
+    judge.requires_grad_(False)
+    score,mine = judge(output, maps)
+    with torch.no_grad(): theirs = judge(target, maps)[1]
+    return adversarial_loss(score.float()), [(a.float()-b.float()).abs().mean() for a,b in zip(mine, theirs)]
+
+def discriminator_move(judge, output, target, maps)->dict:
+    "The judge's side: real is 1, generated is 0"
+    judge.requires_grad_(True)
+    return {'discriminator': discriminator_loss(judge(target, maps)[0].float(), judge(output, maps)[0].float())}
+
+# %% ../nbs/15_first_order.ipynb #cc3e5a0f
 class FirstOrder(KeypointSystem):
     "First-order motion model (Siarohin et al. 2019); the defaults are the published widths at 256 px"
     name = 'first_order'
@@ -140,19 +168,24 @@ class FirstOrder(KeypointSystem):
         scales=4,                   # Image sizes it compares
         pixels=0.,                  # Weight of the pixel pyramid (shared recipe)
         equivariance=10.,           # Weight of the keypoints' equivariance
-        jacobian=10.                # Weight of the Jacobians' equivariance
+        jacobian=10.,               # Weight of the Jacobians' equivariance
+        adversarial=0.,             # Weight of the least-squares game; 0 leaves the discriminator out (the published one: 1)
+        feature_matching=10.,       # Weight of the distance of the discriminator's features, where there is one
+        discriminator=(64, 4)       # Channels of its first block, blocks
     ):
         config = {k: v for k,v in locals().items() if k not in ('self', '__class__')}
         super().__init__(**config)
-        self.weights = {k: config[k] for k in ('perceptual', 'pixels', 'equivariance', 'jacobian')}
+        self.weights = {k: config[k] for k in ('perceptual', 'pixels', 'equivariance', 'jacobian', 'adversarial', 'feature_matching')}
         self.detector = JacobianDetector(keypoints, *detector, detector_scale)
         self.motion = OccludedMotion(keypoints, *motion, motion_scale)
         self.generator = FeatureGenerator(*generator)
         self._judge = [PerceptualLoss(features, scales)] if perceptual and features else []
+        if adversarial: self.discriminator = Discriminator(*discriminator, extra=keypoints)   # last: other weights are drawn alike without it
 
     def players(self):
-        "One player: the published 256 px configuration trains no discriminator"
-        return {'generator': [self.detector, self.motion, self.generator]}
+        "One player, as in the published 256 px configuration, or two"
+        mine = {'generator': [self.detector, self.motion, self.generator]}
+        return mine | ({'discriminator': [self.discriminator]} if self.weights['adversarial'] else {})
 
     def keypoints(self, image, face=None):
         "{'points', 'jacobians'}; the face box is not used"
@@ -163,7 +196,8 @@ class FirstOrder(KeypointSystem):
         return self.generator(source, *self.motion(source, source_kp, driving_kp))
 
     def losses(self, player, pairs:Pairs):
-        "Perceptual, pixels, equivariance of places and of Jacobians"
+        "Perceptual, pixels, equivariance of places and of Jacobians; the game, if any"
+        if player == 'discriminator': return discriminator_move(self.discriminator, *self._made)
         images,w = torch.cat([pairs.source, pairs.driving]), self.weights
         some = torch.randperm(len(images), device=images.device)[:max(2, len(images)//4)]
         deform = Deformation(len(some), device=images.device)
@@ -175,4 +209,10 @@ class FirstOrder(KeypointSystem):
                  'jacobian': w['jacobian']*jacobian_equivariance(deform, here, moved)}
         if w['perceptual']: terms['perceptual'] = w['perceptual']*self._judge[0].to(output.device)(output, target)
         if w['pixels']: terms['pixels'] = w['pixels']*pyramid_loss(output, target)
-        return terms
+        return terms | (self._game(output, target, both_ways(kp['points'])) if w['adversarial'] else {})
+
+    def _game(self, output, target, points):
+        maps = gaussians(points.detach().float(), *output.shape[2:])
+        self._made = output.detach(), target, maps
+        score,apart = generator_move(self.discriminator, output, target, maps)
+        return {'adversarial': self.weights['adversarial']*score, 'matching': self.weights['feature_matching']*sum(apart)}

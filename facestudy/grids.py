@@ -43,9 +43,8 @@ def expectation(
 )->torch.Tensor: # (B, K, 2) in [-1, 1]
     "The mean position under each map"
     h,w = heat.shape[-2:]
-    x = heat.sum(-2) @ torch.linspace(-1, 1, w, device=heat.device, dtype=heat.dtype)
-    y = heat.sum(-1) @ torch.linspace(-1, 1, h, device=heat.device, dtype=heat.dtype)
-    return torch.stack([x, y], -1)
+    x,y = (torch.linspace(-1, 1, n, device=heat.device, dtype=heat.dtype) for n in (w, h))
+    return torch.stack([(heat.sum(-2)*x).sum(-1), (heat.sum(-1)*y).sum(-1)], -1)        # a matrix product would be rounded under autocast
 
 def gaussians(
     points,       # (B, K, 2) in [-1, 1]

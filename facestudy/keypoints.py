@@ -29,17 +29,21 @@ def resnet(
 
 class Encoder(nn.Module):
     "A ResNet that hands back its features at 1/2, 1/4, 1/8, 1/16 and 1/32 of the side"
-    def __init__(self, name='resnet18', weights=None):
+    def __init__(self,
+        name='resnet18', # As `resnet`
+        weights=None,    # As `resnet`
+        stages=4         # Of its four stages the first so many; a small image is a single pixel after the last
+    ):
         super().__init__()
         net = resnet(name, weights)
         self.stem = nn.Sequential(net.conv1, net.bn1, net.relu)
-        self.stages = nn.ModuleList([nn.Sequential(net.maxpool, net.layer1), net.layer2, net.layer3, net.layer4])
+        self.stages = nn.ModuleList([nn.Sequential(net.maxpool, net.layer1), net.layer2, net.layer3, net.layer4][:stages])
         wide = 4 if name == 'resnet50' else 1
-        self.channels = [64, 64*wide, 128*wide, 256*wide, 512*wide]
+        self.channels = [64, 64*wide, 128*wide, 256*wide, 512*wide][:stages+1]
 
     def forward(self,
         x # (B, 3, H, W) in [0, 1]
-    ):    # Five maps, finest first
+    ):    # One map more than stages, finest first
         "Features, finest first"
         mean,std = (x.new_tensor(v).view(1, 3, 1, 1) for v in ((.485, .456, .406), (.229, .224, .225)))
         feats = [self.stem((x-mean)/std)]
@@ -112,13 +116,14 @@ class KeypointDetector(nn.Module):
         scale=1.,                # Side of what the detector sees over the image's side
         temperature=.1,          # Of the spatial softmax
         use_faces=True,          # Let Viola–Jones boxes guide the choice
-        widths=(128, 96, 64, 48) # Decoder channels, coarse to fine
+        widths=(128, 96, 64, 48),# Decoder channels, coarse to fine; with fewer stages the finest of them
+        stages=4                 # As `Encoder`
     ):
         super().__init__()
         self.scale,self.temperature,self.use_faces = scale,temperature,use_faces
-        self.encoder = Encoder(encoder, weights)
-        c = self.encoder.channels
-        self.decoder = nn.ModuleList([Up(i, k, o) for i,k,o in zip([c[4], *widths], c[3::-1], widths)])
+        self.encoder = Encoder(encoder, weights, stages)
+        c,widths = self.encoder.channels,widths[-stages:]
+        self.decoder = nn.ModuleList([Up(i, k, o) for i,k,o in zip([c[-1], *widths], c[-2::-1], widths)])
         self.head = nn.Conv2d(widths[-1], keypoints, 5, padding=2)
         with torch.no_grad(): self.head.weight.mul_(.1)
 
@@ -129,7 +134,7 @@ class KeypointDetector(nn.Module):
         "Where each keypoint is, as a probability"
         feats = self.encoder(shrink(image, self.scale))
         x = feats[-1]
-        for up,skip in zip(self.decoder, feats[3::-1]): x = up(x, skip)
+        for up,skip in zip(self.decoder, feats[-2::-1]): x = up(x, skip)
         maps = self.head(x).float()
         if face is None or not self.use_faces: face = maps.new_full((len(maps), 4), torch.nan)
         maps = maps + self.temperature*face_prior(face, *maps.shape[1:])

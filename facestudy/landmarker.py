@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['POINTS', 'MIRRORED', 'SIDE', 'REACH', 'DOWN', 'crop_map', 'grey', 'crop_faces', 'into_frame', 'into_crop',
            'mean_place', 'Landmarker', 'training_crops', 'train_landmarker', 'find_landmarks', 'landmarks_in',
-           'mean_landmarker', 'landmark_errors', 'save_landmarker', 'load_landmarker']
+           'mean_landmarker', 'landmark_errors', 'landmarker_score', 'save_landmarker', 'load_landmarker']
 
 # %% ../nbs/11a_landmarker.ipynb #19e69f3f
+from functools import partial
 import numpy as np
 import pandas as pd
 import torch
@@ -234,6 +235,13 @@ def landmark_errors(
         seen = np.where(truth.visible[t], d, np.nan)
         rows.append(pd.DataFrame(dict(clip=s.name, frame=t, yaw=store.motion_of(s.name).head[t, 0], error=d.mean(1), visible=_nanmean(seen))))
     return pd.concat(rows, ignore_index=True)
+
+def landmarker_score(
+    model, # A `Landmarker`
+    store  # A `ParametricStore`
+)->float:
+    "Mean error on the people kept for the test"
+    return float(landmark_errors(partial(find_landmarks, model), store).error.mean())
 
 def _nanmean(x):
     "Row means over what is known; NaN where nothing is"

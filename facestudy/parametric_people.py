@@ -14,14 +14,18 @@ import numpy as np
 from .parametric_head import EXPRESSIONS, PARTS, REGIONS, Head, head_asset
 
 # %% ../nbs/05b_parametric_people.ipynb #f20d946b
-_SPREAD = {'cheek': .3, 'chin': .26, 'ear': .22, 'eyebrows': .4, 'eye': .24, 'forehead': .2, 'head': .14, 'mouth': .2, 'neck': .2, 'nose': .2, 'measure': .2, 'asym': .16}  # by the shape's first word
-_NEVER = re.compile('ear-shape-(pointed|triangle|square)|ear-wing-incr|nose-(hump-incr|greek|trans|septum|compression-uncompress|scale-depth-incr)|neck-(double|trans|back)|mouth-(trans|scale-depth|laugh|dimples|angles-down)|head-(trans|angle|back|age|scale)|eye-(trans|scale|push|bag-(in|out|height))|forehead-trans|chin-(triangle|jaw-drop)|asym-(eye|top|temple|brown-2|jaw-[23])')
+_SPREAD = {'cheek': .3, 'chin': .26, 'ear': .22, 'eyebrows': .4, 'eye': .24, 'forehead': .2, 'head': .14, 'mouth': .2, 'neck': .2, 'nose': .2,
+           'measure': .2, 'asym': .16}  # by the shape's first word
+_NEVER = re.compile('ear-shape-(pointed|triangle|square)|ear-wing-incr|nose-(hump-incr|greek|trans|septum|compression-uncompress|scale-depth-incr)|'
+                    'neck-(double|trans|back)|mouth-(trans|scale-depth|laugh|dimples|angles-down)|head-(trans|angle|back|age|scale)|'
+                    'eye-(trans|scale|push|bag-(in|out|height))|forehead-trans|chin-(triangle|jaw-drop)|asym-(eye|top|temple|brown-2|jaw-[23])')
 _OPPOSITE = ('incr', 'decr'), ('up', 'down'), ('in', 'out'), ('forward', 'backward'), ('convex', 'concave'), ('compress', 'uncompress')
 
 def _traits(rng):
     "Sex, age, ancestry and weight"
     sex = float(np.clip((rng.random() < .5) + .12*rng.standard_normal(), 0, 1))
-    return {'sex': sex, 'age': float(rng.beta(1.1, 1.8)), 'ancestry': rng.dirichlet([.45]*3).astype(np.float32), 'weight': float(np.clip(.5 + .16*rng.standard_normal(), .1, .9))}
+    return {'sex': sex, 'age': float(rng.beta(1.1, 1.8)), 'ancestry': rng.dirichlet([.45]*3).astype(np.float32),
+            'weight': float(np.clip(.5 + .16*rng.standard_normal(), .1, .9))}
 
 def _blend(traits):
     "Weights of the large shapes"
@@ -129,7 +133,7 @@ def angles(
     r # (3, 3)
 )->tuple: # (yaw, pitch, roll) in degrees
     "What `rotation` was given"
-    z = r[:, 2]; pitch = np.arcsin(np.clip(-r[2, 1], -1, 1))                 # of tilt@nod@turn: last row (-cp sy, -sp, cp cy), middle column (sr cp, cr cp, -sp)
+    z = r[:, 2]; pitch = np.arcsin(np.clip(-r[2, 1], -1, 1)) # of tilt@nod@turn: last row (-cp sy, -sp, cp cy), middle column (sr cp, cr cp, -sp)
     return float(np.degrees(np.arctan2(-r[2, 0], r[2, 2]))), float(np.degrees(pitch)), float(np.degrees(np.arctan2(r[0, 1], r[1, 1])))
 
 # %% ../nbs/05b_parametric_people.ipynb #9cd2b455

@@ -52,11 +52,13 @@ def report(
     out=None,              # Folder; None: `reports`, or `reports/local/NAME` for own clips
     device='auto',
     parametric=None,       # Rendered people too? None: with the embedded clips yes, with own clips no
+    released=None,         # Measure the released weights instead of training? None: yes where nothing else is asked for than they were made for
     **overrides            # Recipe fields to change
 )->Path: # The page
     "Make the missing rows, then render Table 1 from them; the gallery of rendered people too where it is missing"
     out = Path(out or (ROOT/'reports'/'local'/Path(clips).resolve().name if clips else ROOT/'reports')).resolve()
-    rows = study(profile, systems, clips, seed, device, parametric, **overrides)
+    if released is None: released = not (clips or seed or overrides)
+    rows = study(profile, systems, clips, seed, device, parametric, released, **overrides)
     name = report_name(profile, seed, clips, parametric)
     with atomic(out/f'{name}.rows.csv') as tmp: rows.to_csv(tmp, index=False, float_format='%.6f')
     settings = {s: json.loads((runs_dir()/r/'run.json').read_text()) for s,r in rows.groupby('system', sort=False).run.first().items()}

@@ -4,20 +4,21 @@
 
 # %% auto #0
 __all__ = ['SHARED', 'SYSTEMS', 'PROFILES', 'CODE', 'REGION_SCORES', 'TIMINGS', 'Entry', 'system_class', 'Profile',
-           'fast_precision', 'Run', 'plan', 'open_clips', 'with_people', 'open_data', 'group_of', 'Take', 'crossed',
-           'takes', 'remake', 'score_take', 'runs_dir', 'split_in_words', 'fit', 'measure', 'sample_name', 'rows_of',
-           'prepare_runs', 'fit_named', 'fit_superres', 'fit_landmarks', 'study']
+           'fast_precision', 'runs_dir', 'checkpoints_dir', 'aid_source', 'aid_file', 'Run', 'plan', 'open_clips',
+           'with_people', 'open_data', 'group_of', 'Take', 'crossed', 'takes', 'remake', 'score_take', 'split_in_words',
+           'fit', 'provenance', 'measure', 'sample_name', 'rows_of', 'released_file', 'released_rows', 'rows_from',
+           'prepare_runs', 'fit_named', 'fit_superres', 'study']
 
 # %% ../nbs/16_study.ipynb #88001a12
-import importlib, inspect, json, os, time
+import importlib, inspect, json, math, os, time
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from .aids import aid, fit_aid, load_aid
 from .clips import ClipStore, JoinedStore, build_store
-from .core import ROOT, InputError, atomic, cache_dir, device_name, pick_device, progress, seed_all, short_hash, to_tensor, versions, write_text
+from .core import ROOT, InputError, atomic, cache_dir, device_name, pick_device, progress, seed_all, sha256, short_hash, to_tensor, versions, write_text
 from .embedded import embedded_store
 from .metrics import coherence, score_clip, score_regions
 from .superres import face_patches, save_superres, train_superres
@@ -34,14 +35,28 @@ class Entry:
     note:str=''        # One sentence for the report
 
 SHARED = (('pixels', 1.), ('perceptual', 0.))                     # the shared recipe's reconstruction loss: pixels at four sizes
+_FOMM = SHARED + (('equivariance', 1.), ('jacobian', .5))
+_SWATS = (('optimiser', 'swats'), ('schedule', 'constant'), ('lr', 1e-3), ('average', 0.), ('clip', 0.))
 SYSTEMS = {
     'copy_source': Entry('Copy-source (floor)', 'facestudy.training:CopySource', note='The output is the source photo.'),
-    'first_order': Entry('First-order model', 'facestudy.first_order:FirstOrder', SHARED + (('equivariance', 1.), ('jacobian', .5)),
-                         note='Siarohin et al. 2019, with the shared recipe: the pixel pyramid takes the place of its perceptual loss.'),
-    'suggested':   Entry('Suggested (SWATS)', 'facestudy.suggested:Suggested', recipe=(('optimiser', 'swats'), ('schedule', 'constant'), ('lr', 1e-3), ('average', 0.), ('clip', 0.)),
-                         note="The article's method: Eq. 3 to 6, SWATS."),
-    'improved':    Entry('Improved (shared recipe)', 'facestudy.suggested:Suggested', SHARED + (('adversarial', 0.),),
-                         note="The article's networks, with the shared recipe."),
+    'x2face':      Entry('X2Face', 'facestudy.x2face:X2Face', note='Wiles et al. 2018: a 128-number code of the driving frame, two chained warps of the source, no colour of its own. L1, as its released training.'),
+    'mocogan':     Entry('MoCoGAN (conditional, ours)', 'facestudy.mocogan:MoCoGAN', (('l1', 0.), ('pixels', 1.), ('adversarial', .01)),
+                         note='Tulyakov et al. 2018 take neither photo nor driving video; our conditional adaptation encodes both. No warp, no skip.'),
+    'monkey_net':  Entry('Monkey-Net', 'facestudy.monkey_net:MonkeyNet', note='Siarohin et al. CVPR 2019: keypoints that shift, every skip warped, least-squares game with feature matching.'),
+    'few_shot':    Entry('Few-shot (feed-forward)', 'facestudy.few_shot:FewShot', SHARED + (('adversarial', .02), ('feature', .2), ('match', .1)),
+                         note='Zakharov et al. 2019 without fine-tuning: drawn landmarks, painted in the manner of an identity vector. Landmarks by our detector.'),
+    'puppeteer_gan': Entry('PuppeteerGAN-style', 'facestudy.puppeteer_gan:PuppeteerGAN', SHARED,
+                           note='Chen et al. 2020, reconstructed from the public abstract, there is no code: first the layout, then its appearance. Landmarks and parser are ours.'),
+    'first_order': Entry('First-order model', 'facestudy.first_order:FirstOrder', _FOMM,
+                         note='Siarohin et al. NeurIPS 2019, with the shared recipe: the pixel pyramid takes the place of its perceptual loss.'),
+    'first_order_adversarial': Entry('First-order, adversarial', 'facestudy.first_order:FirstOrder', _FOMM + (('adversarial', .1), ('feature_matching', 1.)),
+                         note='The same with a discriminator that sees the keypoints, least squares and feature matching.'),
+    'suggested':   Entry('Suggested (SWATS)', 'facestudy.suggested:Suggested', recipe=_SWATS, note="The article's method: Eq. 3 to 6, SWATS."),
+    'suggested_superres': Entry('Suggested, super-resolved', 'facestudy.suggested_superres:SuggestedSuperres', recipe=_SWATS,
+                         note="The article's method at half the side, doubled by its super-resolution network (Sec. 3.2): the same output size as every other row."),
+    'improved':    Entry('Improved (shared recipe)', 'facestudy.suggested:Suggested', SHARED + (('adversarial', 0.),), note="The article's networks, with the shared recipe."),
+    'driving_autoencoder': Entry('Driving autoencoder (ceiling)', 'facestudy.driving_autoencoder:DrivingAutoencoder', SHARED,
+                         note="The first-order model's painter, shown the driving frame itself: no rival but a ceiling in self-reenactment. Driven by others it returns the driver."),
 }
 
 def system_class(name:str):
@@ -59,17 +74,42 @@ class Profile:
     settings:dict      # System -> constructor arguments at this scale
     features:str       # What perceptual losses look through
 
-def _tiny(*names): return {n: dict(motion_widths=[8, 16, 16], generator_widths=[8, 16, 16]) for n in names}
-def _wide(scale, motion, generator): return {n: dict(detector_scale=scale, motion_scale=scale/2, motion_widths=motion, generator_widths=generator) for n in ('suggested', 'improved')}
+def _both(names, **settings): return {n: settings for n in names.split()}
+_OURS,_FOMMS = 'suggested improved', 'first_order first_order_adversarial'
+
+_SMOKE = (_both(_OURS, encoder_stages=2, motion_widths=[8, 16, 16], generator_widths=[8, 16, 16])
+          | _both('suggested_superres', encoder_stages=2, motion_widths=[8, 16, 16], generator_widths=[8, 16, 16], superres_width=4)
+          | _both(_FOMMS, detector=[8, 3, 32], detector_scale=1., motion=[8, 3, 32], motion_scale=1., generator=[8, 32, 2, 1], discriminator=[8, 3])
+          | {'x2face': dict(embedding=[8, 32], driving=[8, 32]), 'mocogan': dict(run_length=2, encoders=[8, 8], decoder=8, discriminators=8),
+             'monkey_net': dict(detector=[8, 3, 32], detector_scale=1., motion=[8, 3, 32], motion_scale=1., generator=[8, 3, 32, 1], discriminator=8, matching=[10, 10, 10, 1]),
+             'few_shot': dict(embedder=[8, 16, 16], generator=[8, 16], blocks=1, last=8, discriminator=[8, 16, 16], attention=8),
+             'puppeteer_gan': dict(sketcher=[8, 12], flow=[8, 12], painter=[8, 8, 12], blocks=1, hidden=8, fold=2, discriminator=[8, 2]),
+             'driving_autoencoder': dict(generator=[8, 32, 2, 1])})
+_QUICK = (_both(_OURS, encoder_stages=2, detector_scale=.5)
+          | _both('suggested_superres', encoder_stages=2, motion_widths=[32, 64, 96, 96], generator_widths=[24, 48, 64, 96], superres_width=12)
+          | _both(_FOMMS, detector=[16, 4, 128], detector_scale=1., motion=[16, 4, 128], motion_scale=.5, generator=[24, 256, 2, 3], discriminator=[32, 3])
+          | {'x2face': dict(embedding=[24, 96], driving=[24, 96]), 'mocogan': dict(run_length=8, encoders=[32, 16], decoder=32, discriminators=16),
+             'monkey_net': dict(detector=[16, 4, 128], detector_scale=.5, motion=[16, 4, 128], motion_scale=.5, generator=[16, 4, 128, 2], discriminator=32, matching=[10, 10, 10, 1]),
+             'few_shot': dict(embedder=[24, 48, 96, 128], generator=[16, 32, 64], blocks=3, last=16, discriminator=[16, 32, 64, 128], attention=8),
+             'puppeteer_gan': dict(sketcher=[24, 48, 64, 96], flow=[24, 48, 64, 96], painter=[24, 48, 96], blocks=2, hidden=24, fold=2, discriminator=[24, 3]),
+             'driving_autoencoder': dict(generator=[24, 256, 2, 3])})
+_STANDARD = (_both(_OURS, detector_scale=.5, motion_scale=.25, motion_widths=[48, 96, 128, 128], generator_widths=[32, 64, 128, 192])
+             | _both('suggested_superres', detector_scale=1., motion_scale=.5, motion_widths=[48, 96, 128, 128], generator_widths=[32, 64, 128, 192])
+             | _both(_FOMMS, detector=[32, 4, 512], detector_scale=.5, motion=[32, 4, 512], motion_scale=.5, generator=[48, 512, 2, 4])
+             | {'x2face': dict(embedding=[32, 256], driving=[32, 256]), 'mocogan': dict(run_length=8, content=128, encoders=[48, 32], decoder=64, discriminators=48),
+                'monkey_net': dict(detector=[32, 4, 512], detector_scale=.5, motion=[32, 4, 512], motion_scale=.5, generator=[32, 5, 512, 4], discriminator=64),
+                'few_shot': dict(embedder=[32, 64, 128, 256, 256], generator=[32, 64, 128, 256], blocks=4, last=32, discriminator=[32, 64, 128, 256, 256], attention=16),
+                'puppeteer_gan': dict(sketcher=[32, 64, 128, 192], flow=[32, 64, 128, 192], painter=[32, 64, 128], blocks=3, hidden=32, fold=2, discriminator=[32, 3]),
+                'driving_autoencoder': dict(generator=[48, 512, 2, 4])})
+_PAPER = (_both(_OURS, detector_scale=.5, motion_scale=.25, motion_widths=[48, 96, 128, 128], generator_widths=[24, 48, 96, 192])
+          | _both('suggested_superres', detector_scale=1., motion_scale=.5, motion_widths=[48, 96, 128, 128], generator_widths=[24, 48, 96, 192])
+          | {'mocogan': dict(run_length=4, content=128)})
 
 PROFILES = {
-    'smoke': Profile(32, Recipe(steps=6, batch=2), _tiny('suggested', 'improved')
-                     | {'first_order': dict(detector=[8, 3, 32], detector_scale=1., motion=[8, 3, 32], motion_scale=1., generator=[8, 32, 2, 1])}, 'efficientnet_lite0'),
-    'quick': Profile(64, Recipe(steps=280, batch=16), {n: dict(detector_scale=.5) for n in ('suggested', 'improved')}
-                     | {'first_order': dict(detector=[16, 4, 256], detector_scale=1., motion=[16, 4, 256], motion_scale=.5, generator=[24, 256, 2, 3])}, 'efficientnet_lite0'),
-    'standard': Profile(128, Recipe(steps=40000, batch=32, lr=1e-3, warmup=500), _wide(.5, [48, 96, 128, 128], [32, 64, 128, 192])
-                     | {'first_order': dict(detector=[32, 4, 512], detector_scale=.5, motion=[32, 4, 512], motion_scale=.5, generator=[48, 512, 2, 4])}, 'efficientnet_lite0'),
-    'paper': Profile(256, Recipe(steps=100000, batch=4, lr=5e-4, warmup=1000), _wide(.5, [48, 96, 128, 128], [24, 48, 96, 192]), 'vgg19'),
+    'smoke': Profile(32, Recipe(steps=6, batch=2), _SMOKE, 'efficientnet_lite0'),
+    'quick': Profile(64, Recipe(steps=600, batch=16), _QUICK, 'efficientnet_lite0'),
+    'standard': Profile(128, Recipe(steps=40000, batch=32, lr=1e-3, warmup=500), _STANDARD, 'efficientnet_lite0'),
+    'paper': Profile(256, Recipe(steps=100000, batch=4, lr=5e-4, warmup=1000), _PAPER, 'vgg19'),
 }
 
 def fast_precision(device='auto')->str:
@@ -79,7 +119,30 @@ def fast_precision(device='auto')->str:
     return 'bfloat16' if device.type == 'cpu' and torch.cpu._is_amx_tile_supported() else 'float32'
 
 # %% ../nbs/16_study.ipynb #222330c3
-CODE = 1
+CODE = 2
+
+def runs_dir()->Path:
+    "Folder of checkpoints, logs and samples, one sub-folder per run; ignored by git, moved by FACESTUDY_RUNS"
+    return Path(os.environ.get('FACESTUDY_RUNS', ROOT/'runs'))
+
+def checkpoints_dir()->Path:
+    "Folder of the released weights; moved by FACESTUDY_CHECKPOINTS"
+    return Path(os.environ.get('FACESTUDY_CHECKPOINTS', ROOT/'data'/'checkpoints'))
+
+def aid_source(
+    name:str,    # A name in `facestudy.aids.AIDS`
+    profile:str, # A name in `PROFILES`
+    own=False    # Trained here even where it is released
+)->str: # A part of a run's identity
+    "Where an aid comes from: 'released' and its digest, or 'trained'"
+    kept = checkpoints_dir()/f'{name}.safetensors'
+    if kept.exists() and profile != 'smoke' and not own: return f'released {sha256(kept)[:12]}'
+    return f'trained {aid(name).steps}'
+
+def aid_file(name, source, profile, device='auto')->Path:
+    "The file that `aid_source` means; trained first where it must be"
+    if source.startswith('released'): return checkpoints_dir()/f'{name}.safetensors'
+    return fit_aid(name, runs_dir(), small=profile == 'smoke', device=device)
 
 @dataclass(frozen=True)
 class Run:
@@ -91,21 +154,25 @@ class Run:
     seed:int
     data:str        # Digest of the clip store
     code:int=CODE
+    aids:str=''     # Where its aids come from, as JSON; empty: it has none
 
     @property
     def id(self)->str:
         "Short name that changes whenever any setting does"
-        return f'{self.profile}-{self.system}-{short_hash(asdict(self))}'
+        return f'{self.profile}-{self.system}-{short_hash({k: v for k,v in asdict(self).items() if k != "aids" or v})}'
 
     def flat(self)->dict:
         "All settings by name, for a page that compares runs"
         defaults = {k: p.default for k,p in inspect.signature(system_class(self.system)).parameters.items() if p.default is not p.empty}
-        return {'class': SYSTEMS[self.system].cls, **defaults, **json.loads(self.settings), **asdict(self.recipe), 'seed': self.seed, 'data': self.data, 'code': self.code}
+        return {'class': SYSTEMS[self.system].cls, **defaults, **json.loads(self.settings), **asdict(self.recipe), 'seed': self.seed, 'data': self.data, 'code': self.code,
+                **({'aids': self.aids} if self.aids else {})}
 
-    def build(self)->System:
-        "The untrained system; its weights are drawn from the seed"
+    def build(self, device='auto')->System:
+        "The untrained system; its weights are drawn from the seed, its aids are ready (and are trained first, if they must be)"
+        aids = {name: aid_file(name, source, self.profile, device) for name,source in json.loads(self.aids or '{}').items()}
         seed_all(self.seed, 0)
         system = system_class(self.system)(**json.loads(self.settings))
+        for name,path in aids.items(): system.take_aid(name, load_aid(name, path))
         system.name = self.system            # two rows may share a class
         return system
 
@@ -114,6 +181,7 @@ def plan(
     profile:str,          # A name in `PROFILES`
     store,                # The clip store
     seed=0,
+    own_aids=False,       # Aids trained here even where they are released
     **overrides           # Recipe fields to change, e.g. steps=5000
 )->Run:
     "The run of a system at a profile. Raises `InputError` for unknown names"
@@ -122,10 +190,12 @@ def plan(
     p,entry = PROFILES[profile],SYSTEMS[system]
     settings = dict(size=p.size) | p.settings.get(system, {}) | dict(entry.settings)
     if 'features' in cls.only_for_training: settings['features'] = p.features
+    if 'people' in cls.only_for_training: settings['people'] = max(1, len({s.identity for s in store.segments('train')}))
+    aids = {name: aid_source(name, profile, own_aids) for name in cls.aids}
     unknown = overrides.keys() - Recipe.__dataclass_fields__.keys()
     if unknown: raise InputError(f'{", ".join(sorted(unknown))}: no such recipe setting; use one of {", ".join(Recipe.__dataclass_fields__)}.')
     recipe = replace(p.recipe, **dict(entry.recipe) | overrides)
-    return Run(system, profile, json.dumps(settings, sort_keys=True), recipe, seed, store.digest)
+    return Run(system, profile, json.dumps(settings, sort_keys=True), recipe, seed, store.digest, aids=json.dumps(aids) if aids else '')
 
 # %% ../nbs/16_study.ipynb #1486cec9
 def open_clips(
@@ -249,10 +319,6 @@ def score_take(
     return rows
 
 # %% ../nbs/16_study.ipynb #379147b4
-def runs_dir()->Path:
-    "Folder of checkpoints, logs and samples, one sub-folder per run; ignored by git, moved by FACESTUDY_RUNS"
-    return Path(os.environ.get('FACESTUDY_RUNS', ROOT/'runs'))
-
 def split_in_words(
     store # As `open_data`
 )->str:
@@ -274,21 +340,30 @@ def _split_in_words(store):
 def fit(
     run:Run,
     store,
-    device='auto'
-)->Path: # The trained system's file
+    device='auto',
+    deadline=math.inf # Stop at this time (`time.time()`)
+)->Path: # The trained system's file; None where the deadline came first
     "Train a run to the end, going on from its checkpoint if there is one"
     folder = runs_dir()/run.id
     final,state = folder/'system.safetensors', folder/'training.safetensors'
     if final.exists(): return final
-    trainer = Trainer(run.build(), store, run.recipe, run.seed, device)
+    if time.time() >= deadline: return None
+    trainer = Trainer(run.build(device), store, run.recipe, run.seed, device)
     trainer.sample = held_out(group_of(store, 'real'))
-    log = trainer.run(state, measure_every=max(1, run.recipe.steps//12)) if trainer.opts else pd.DataFrame()
+    log = pd.DataFrame()
+    if trainer.opts:
+        if not state.exists(): trainer.measure()                               # the curve begins with the untrained system
+        log = trainer.run(state, measure_every=max(1, run.recipe.steps//12), deadline=deadline)
+        if trainer.step < run.recipe.steps: return None
     with atomic(folder/'log.csv') as tmp: log.to_csv(tmp, index=False)
-    with trainer.averaged() as system:
-        save_system(final, system, run=run.id, recipe=asdict(run.recipe), seed=run.seed, data=run.data, steps=trainer.step, seconds=round(trainer.seconds, 1),
-                    device=device_name(trainer.device), versions=versions())
+    with trainer.averaged() as system: save_system(final, system, **provenance(run, trainer, log))
     state.unlink(missing_ok=True)
     return final
+
+def provenance(run:Run, trainer:Trainer, log:pd.DataFrame)->dict:
+    "What the header of a trained system's file says about its making"
+    return dict(run=run.id, profile=run.profile, settings=run.flat(), recipe=asdict(run.recipe), seed=run.seed, data=run.data, steps=trainer.step, seconds=round(trainer.seconds, 1),
+                device=device_name(trainer.device), versions=versions(), features=_seen_through(run), log=json.loads(log.to_json(orient='records')))
 
 def measure(
     system:System,
@@ -322,30 +397,64 @@ def _seen_through(run):
 def rows_of(
     run:Run,
     store,
-    device='auto'
-)->pd.DataFrame: # One row per test frame, as `score_take`; cost and provenance in columns
+    device='auto',
+    deadline=math.inf # As `fit`
+)->pd.DataFrame: # One row per test frame, as `score_take`; cost and provenance in columns. None where the deadline came first
     "A run's rows, computed at most once on this machine"
+    write_text(runs_dir()/run.id/'run.json', json.dumps(run.flat(), indent=1))
     path = runs_dir()/run.id/'rows.csv'
     if path.exists(): return pd.read_csv(path)
     device = pick_device(device)
-    system = load_system(fit(run, store, device), device)
+    weights = fit(run, store, device, deadline)
+    return weights and rows_from(weights, path.parent, store, device)
+
+def released_file(
+    system:str, # A name in `SYSTEMS`
+    profile:str # A name in `PROFILES`
+)->Path: # None where no weights of this system are released for this profile
+    "The released weights of a system"
+    path = checkpoints_dir()/f'{system}.safetensors'
+    return path if path.exists() and system_meta(path).get('profile') == profile else None
+
+def released_rows(
+    path, # As `released_file`
+    store,
+    device='auto'
+)->pd.DataFrame: # As `rows_of`
+    "The rows of released weights on the tests of a store, computed at most once on this machine"
+    meta = system_meta(path)
+    folder = runs_dir()/f"released-{meta['name']}-{short_hash([sha256(path), store.digest])}"
+    if (folder/'rows.csv').exists(): return pd.read_csv(folder/'rows.csv')
+    write_text(folder/'run.json', json.dumps(meta['settings'], indent=1))
+    with atomic(folder/'log.csv') as tmp: pd.DataFrame(meta['log']).to_csv(tmp, index=False)
+    return rows_from(path, folder, store, pick_device(device), 'released')
+
+def rows_from(
+    path,   # A trained system's file
+    folder, # Where rows and samples go
+    store,  # As `open_data`
+    device='cpu',
+    weights='trained here'
+)->pd.DataFrame: # As `rows_of`
+    "Measure a trained system on the tests of a store"
+    system,meta = load_system(path, device),system_meta(path)
     rows,samples,fps = measure(system, store, device)
-    with atomic(runs_dir()/run.id/'samples.npz') as tmp: np.savez_compressed(tmp, **samples)
-    meta = system_meta(runs_dir()/run.id/'system.safetensors')
-    rows = rows.assign(system=run.system, label=SYSTEMS[run.system].label, profile=run.profile, run=run.id, seed=run.seed, data=run.data[:12], steps=meta['steps'], batch=run.recipe.batch, optimiser=run.recipe.optimiser,
-                       precision=run.recipe.precision, parameters=sum(p.numel() for n,p in system.named_parameters() if not n.startswith('discriminator')),
-                       features=_seen_through(run), split=split_in_words(store), device=meta['device'], versions=meta['versions'], train_seconds=meta['seconds'], fps=round(fps, 1))
-    with atomic(path) as tmp: rows.to_csv(tmp, index=False, float_format='%.6f')
-    return pd.read_csv(path)
+    with atomic(folder/'samples.npz') as tmp: np.savez_compressed(tmp, **samples)
+    name,recipe = meta['name'],meta['recipe']
+    rows = rows.assign(system=name, label=SYSTEMS[name].label, profile=meta['profile'], run=folder.name, weights=weights, seed=meta['seed'], data=store.digest[:12], trained_on=meta['data'][:12],
+                       steps=meta['steps'], **{k: recipe[k] for k in ('batch', 'optimiser', 'precision')}, parameters=sum(p.numel() for n,p in system.named_parameters() if not n.startswith('discriminator')),
+                       features=meta['features'], split=split_in_words(store), device=meta['device'], versions=meta['versions'], train_seconds=meta['seconds'], fps=round(fps, 1))
+    with atomic(folder/'rows.csv') as tmp: rows.to_csv(tmp, index=False, float_format='%.6f')
+    return pd.read_csv(folder/'rows.csv')
 
 TIMINGS = ['train_seconds', 'fps']      # the only columns that two equal runs on one machine may differ in
 
-def prepare_runs(profile, systems, clips, seed, device, overrides, parametric=None):
+def prepare_runs(profile, systems, clips, seed, device, overrides, parametric=None, own_aids=False):
     "The data and the planned runs. Raises `InputError` for unknown names before any work is done"
     for s in systems: system_class(s)
     store = open_data(profile, clips, parametric)
     if profile != 'smoke': overrides = {'precision': fast_precision(device)} | overrides
-    return store,[plan(s, profile, store, seed, **overrides) for s in systems]
+    return store,[plan(s, profile, store, seed, own_aids, **overrides) for s in systems]
 
 def fit_named(
     system:str,      # A name in `SYSTEMS`
@@ -378,24 +487,6 @@ def fit_superres(
     save_superres(path, model, steps=steps, seed=seed, data=store.digest, loss=float(log.loss.iloc[-20:].mean()), bicubic=float(log.bicubic.iloc[-20:].mean()))
     return path
 
-def fit_landmarks(
-    profile='quick', # 'smoke': the few people of the smoke study; else a hundred people at 128 px
-    seed=0,
-    device='auto',
-    steps=2000       # Updates
-)->Path: # The checkpoint; its header tells the error on people it has not seen
-    "Train the detector of 68 points on rendered people, once. Raises `InputError` where the head asset cannot be had"
-    from facestudy.landmarker import find_landmarks, landmark_errors, save_landmarker, train_landmarker
-    from facestudy.parametric_clips import default_parametric
-    if profile not in PROFILES: raise InputError(f'profile {profile!r} is unknown; use one of {", ".join(PROFILES)}.')
-    store = default_parametric(PROFILES['smoke'].size, 'smoke') if profile == 'smoke' else default_parametric(128, 'landmarks')
-    path = runs_dir()/f'landmarks-{store.size}-{short_hash([store.digest, seed, steps, CODE])}.safetensors'
-    if path.exists(): return path
-    model,log = train_landmarker(store, steps, seed, pick_device(device))
-    error = landmark_errors(partial(find_landmarks, model), store).error.mean()
-    save_landmarker(path, model, steps=steps, seed=seed, data=store.digest, loss=float(log.loss.iloc[-20:].mean()), error=float(error))
-    return path
-
 def study(
     profile='quick',
     systems=tuple(SYSTEMS), # Names in `SYSTEMS`
@@ -403,9 +494,15 @@ def study(
     seed=0,
     device='auto',
     parametric=None,        # Rendered people too? As `with_people`
+    released=None,          # True: measure the released weights, and train only what has none; None: train the systems, with released aids; False: train these too
+    minutes=None,           # Stop after so long; the next call goes on
     **overrides             # Recipe fields to change
-)->pd.DataFrame: # All rows
+)->pd.DataFrame: # All rows; those of the runs that were finished in time
     "Take every missing run in order; finished ones are read"
-    store,runs = prepare_runs(profile, systems, clips, seed, device, overrides, parametric)
-    for r in runs: write_text(runs_dir()/r.id/'run.json', json.dumps(r.flat(), indent=1))
-    return pd.concat([rows_of(r, store, device) for r in runs], ignore_index=True)
+    store,runs = prepare_runs(profile, systems, clips, seed, device, overrides, parametric, released is False)
+    deadline = time.time()+60*minutes if minutes else math.inf
+    def one(run):
+        kept = released and released_file(run.system, run.profile)
+        return released_rows(kept, store, device) if kept else rows_of(run, store, device, deadline)
+    done = [rows for rows in map(one, runs) if rows is not None]
+    return pd.concat(done, ignore_index=True) if done else pd.DataFrame({'system': []})

@@ -66,6 +66,7 @@ class Suggested(KeypointSystem):
         keypoints=10,                 # K
         encoder='resnet18',           # The keypoint detector's encoder
         encoder_weights=None,         # None, or 'imagenet' where torchvision's hub is reachable
+        encoder_stages=4,             # How many of the ResNet's four stages
         detector_scale=1.,            # Side the detector sees over the image's side
         use_faces=True,               # Viola–Jones prior on the keypoint maps
         motion='affine',              # What keypoints propose: 'affine' or 'translation'
@@ -82,7 +83,7 @@ class Suggested(KeypointSystem):
         config = {k: v for k,v in locals().items() if k not in ('self', '__class__')}
         super().__init__(**config)
         self.weights = {k: config[k] for k in ('perceptual', 'adversarial', 'pixels', 'equivariance')}
-        self.detector = KeypointDetector(keypoints, encoder, encoder_weights, detector_scale, use_faces=use_faces)
+        self.detector = KeypointDetector(keypoints, encoder, encoder_weights, detector_scale, use_faces=use_faces, stages=encoder_stages)
         self.motion = DenseMotion(keypoints, motion_scale, motion, tuple(motion_widths))
         self.generator = Generator(tuple(generator_widths), use_mask=use_mask)
         if adversarial: self.discriminator = Discriminator()
@@ -116,7 +117,7 @@ class Suggested(KeypointSystem):
         moved,moved_faces = bend(images[some], faces[some], deform)
         points,moved = self.detector(torch.cat([images, moved]), torch.cat([faces, moved_faces])).tensor_split([len(images)])
         target = both_ways(images)
-        output = self.render(images, {'points': points}, {'points': both_ways(points)})
+        output = self.stages(images, {'points': points}, {'points': both_ways(points)})[0]
         self._made = output.detach(), target
         return self._distances(output, target) | {'equivariance': self.weights['equivariance']*equivariance_loss(points[some], moved, deform)}
 

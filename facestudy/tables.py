@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['NEEDED', 'paper_table1', 'check_rows', 'of_test', 'scores', 'cost', 'table1', 'styled', 'per_clip', 'has_people',
-           'people_table', 'styled_people', 'differences', 'gain_figure', 'tests_figure', 'samples_of_test',
-           'comparison_figure', 'training_figure']
+           'people_table', 'styled_people', 'differences', 'palette', 'short_title', 'gain_figure', 'tests_figure',
+           'samples_of_test', 'comparison_figure', 'training_figure']
 
 # %% ../nbs/18_tables.ipynb #fd98ec52
+import textwrap
 import numpy as np
 import pandas as pd
 from .core import ROOT, InputError
 from .metrics import PSNR_CAP, summarise
+from .study import SYSTEMS
 
 # %% ../nbs/18_tables.ipynb #3a6fea8a
 def paper_table1()->pd.DataFrame:
@@ -133,19 +135,43 @@ def differences(
     return pd.DataFrame({c: [str(configs[c].get(k, '–')) for k in keys] for c in (a, b)}, index=pd.Index(keys, name='setting'))
 
 # %% ../nbs/18_tables.ipynb #127c0570
+_COLOURS = ('#4d4d4d', '#1f77b4', '#d62728', '#2ca02c', '#ff7f0e', '#9467bd', '#8c564b', '#e377c2', '#17becf', '#bcbd22',
+            '#00441b', '#08306b', '#f4a582', '#67001f', '#a6d854', '#6a51a3')
+
+def palette(
+    labels # Labels of systems
+)->dict: # label -> colour
+    "A colour for each label, the same in every figure"
+    known = [e.label for e in SYSTEMS.values()]
+    order = known+[o for o in labels if o not in known]
+    return {o: _COLOURS[order.index(o)%len(_COLOURS)] for o in labels}
+
+def short_title(
+    label,   # A system's label, or the name of a clip
+    width=13 # Characters per line
+)->str: # Two or three lines
+    "A label broken into short lines"
+    return '\n'.join(l for part in label.replace(' (', '\n(').split('\n') for l in textwrap.wrap(part, width))
+
+# %% ../nbs/18_tables.ipynb #bae95fb5
+def _beside(ax, **kw):
+    "A legend outside, at the right"
+    ax.legend(fontsize=8, frameon=False, loc='center left', bbox_to_anchor=(1.01, .5), **kw); ax.spines[['top', 'right']].set_visible(False)
+
 def gain_figure(
     rows # Tidy rows, copy_source among them
 ):       # A matplotlib figure
-    "Each clip's gain over copy-source against how much the clip moves (copy-source's own PSNR)"
+    "Each clip's gain over copy-source against how much the clip moves (copy-source's own PSNR); a line joins the clips of a system"
     import matplotlib.pyplot as plt
     p = per_clip(rows)
     floor = rows[rows.system == 'copy_source'].label.iloc[0]
-    fig,ax = plt.subplots(figsize=(6, 3.2), dpi=90)
-    for label in [c for c in p if c != floor]: ax.scatter(p[floor], p[label]-p[floor], s=22, label=label)
+    p,colours = p.sort_values(floor),palette(list(p))
+    fig,ax = plt.subplots(figsize=(8, max(3.2, .22*p.shape[1]+1)), dpi=90, layout='constrained')
+    style = dict(marker='o', ms=4.5, lw=.7 if len(p) < 12 else 0)
+    for label in [c for c in p if c != floor]: ax.plot(p[floor], p[label]-p[floor], color=colours[label], label=label, **style)
     ax.axhline(0, color='k', lw=.7)
     ax.set_xlabel('copy-source PSNR of the clip, dB (right: hardly moves)'); ax.set_ylabel('gain, dB')
-    ax.legend(fontsize=8, frameon=False); ax.spines[['top', 'right']].set_visible(False)
-    fig.tight_layout()
+    _beside(ax)
     return fig
 
 def tests_figure(
@@ -157,11 +183,11 @@ def tests_figure(
     psnr = pd.DataFrame({t: scores(rows, t).psnr.astype(float) for t in tests})
     gain = (psnr-psnr.loc['copy_source']).drop('copy_source')
     label = rows.groupby('system', sort=False).label.first()
-    fig,ax = plt.subplots(figsize=(6, 2.8), dpi=90)
-    for i,t in enumerate(tests): ax.bar(np.arange(len(gain))+.27*(i-1), gain[t], .25, label=t)
-    ax.axhline(0, color='k', lw=.7); ax.set_xticks(range(len(gain)), label[gain.index].str.replace(' (', '\n(', regex=False)); ax.set_ylabel('gain, dB')
-    ax.legend(fontsize=8, frameon=False); ax.spines[['top', 'right']].set_visible(False)
-    fig.tight_layout()
+    y = np.arange(len(gain))[::-1]
+    fig,ax = plt.subplots(figsize=(8, .42*len(gain)+.9), dpi=90, layout='constrained')
+    for i,t in enumerate(tests): ax.barh(y-.27*(i-1), gain[t], .25, label=t)
+    ax.axvline(0, color='k', lw=.7); ax.set_yticks(y, label[gain.index], fontsize=8); ax.set_xlabel('gain, dB')
+    _beside(ax)
     return fig
 
 def samples_of_test(
@@ -173,25 +199,31 @@ def samples_of_test(
     return {clip: v for (t,_,clip),v in named.items() if t == test}
 
 def comparison_figure(
-    samples,   # Label -> {clip: uint8 (2 or 3, n+1, S, S, 3)}: truth, output and, where somebody else drives, driving; the first frame is the source
-    clips=None,# Which clips; all that every system has when not given
-    most=6,    # At most so many clips
-    frames=2   # Driving frames of each, the last among them
-):             # A matplotlib figure
-    "Source, driving frame, the truth where it is another, and each system's output, in the manner of the article's Fig. 4"
+    samples,    # Label -> {clip: uint8 (2 or 3, n+1, S, S, 3)}: truth, output and, where somebody else drives, driving; the first frame is the source
+    clips=None, # Which clips; all that every system has when not given
+    most=6,     # At most so many clips
+    frames=2,   # Driving frames of each, the last among them
+    labels=None # Which systems, in this order; all when not given
+):              # A matplotlib figure
+    "Source, driving frame, the truth where it is another, and each output, as in the article's Fig. 4. Raises `InputError` for a label without samples"
     import matplotlib.pyplot as plt
-    first = next(iter(samples.values()))
-    clips = list(clips or first)[:most]
+    absent = [o for o in labels or () if o not in samples]
+    if absent: raise InputError(f'{", ".join(absent)}: no kept frames of this system; choose among {", ".join(samples)}.')
+    labels = list(labels or samples); first = samples[labels[0]]
+    clips = list(clips or [c for c in first if all(c in samples[o] for o in labels)])[:most]
     cells = [(c, i) for c in clips for i in np.unique(np.linspace(first[c].shape[1]-1, 1, frames).astype(int))]
     crossed = len(first[clips[0]]) == 3
-    columns = ['source', 'driving', *(['truth'] if crossed else []), *samples]
-    fig,axes = plt.subplots(len(cells), len(columns), figsize=(1.25*len(columns), 1.25*len(cells)+.3), dpi=90, squeeze=False)
+    columns = ['source', 'driving', *(['truth'] if crossed else []), *labels]
+    side = 1.25 if len(columns) < 10 else 1.05
+    titles = [short_title(o, round(side*12.5)) for o in columns]
+    above,height = .06+.135*max(t.count('\n')+1 for t in titles),side*len(cells)                   # inches
+    fig,axes = plt.subplots(len(cells), len(columns), figsize=(side*len(columns), height+above), dpi=90, squeeze=False)
+    fig.subplots_adjust(left=.002, right=.998, bottom=.002, top=height/(height+above), wspace=.04, hspace=.04)
     for row,(c,i) in zip(axes, cells):
         given = [first[c][0, 0], first[c][2, i], first[c][0, i]] if crossed else [first[c][0, 0], first[c][0, i]]
-        for ax,im in zip(row, given + [s[c][1, i] for s in samples.values()]): ax.imshow(im)
+        for ax,im in zip(row, given + [samples[o][c][1, i] for o in labels]): ax.imshow(im)
     for ax in axes.flat: ax.axis('off')
-    for ax,title in zip(axes[0], columns): ax.set_title(title.replace(' (', '\n('), fontsize=8)
-    fig.tight_layout(pad=.2)
+    for ax,title in zip(axes[0], titles): ax.set_title(title, fontsize=8, pad=3)
     return fig
 
 def training_figure(
@@ -199,8 +231,9 @@ def training_figure(
 ):       # A matplotlib figure
     "Held-out PSNR along each training"
     import matplotlib.pyplot as plt
-    fig,ax = plt.subplots(figsize=(6, 3), dpi=90)
-    for label,log in logs.items(): ax.plot(log.pairs, log.psnr, marker='.', label=label)
-    ax.set_xlabel('pairs seen'); ax.set_ylabel('held-out PSNR, dB'); ax.legend(fontsize=8, frameon=False); ax.spines[['top', 'right']].set_visible(False)
-    fig.tight_layout()
+    colours = palette(list(logs))
+    fig,ax = plt.subplots(figsize=(8, max(3., .22*len(logs)+1)), dpi=90, layout='constrained')
+    for label,log in logs.items(): ax.plot(log.pairs, log.psnr, marker='.', lw=1.2, color=colours[label], label=label)
+    ax.set_xlabel('pairs seen'); ax.set_ylabel('held-out PSNR, dB')
+    _beside(ax)
     return fig

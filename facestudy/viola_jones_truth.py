@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from .landmarks import LANDMARKS, detect_faces, jitter, observe, steady
-from .parametric_look import render, scene
 from .parametric_motion import Motion, sweep, talking_motion
+from .parametric_render import render
+from .parametric_scenes import scene
 from .parametric_truth import truth_of
 
 # %% ../nbs/05h_viola_jones_truth.ipynb #93012eaa

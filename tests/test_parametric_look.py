@@ -10,10 +10,12 @@ try: head_asset()
 except InputError as e: pytest.skip(f'no head on this machine: {e}', allow_module_level=True)
 
 from facestudy.parametric_hair import STYLES, grow
-from facestudy.parametric_look import background, mesh_of, person, render, render_frame, render_speed, scene
+from facestudy.parametric_look import mesh_of, person
 from facestudy.parametric_motion import sweep, talking_motion
 from facestudy.parametric_people import pose, shape_of
 from facestudy.parametric_raster import interpolate, rasterise
+from facestudy.parametric_render import render, render_frame, render_speed
+from facestudy.parametric_scenes import background, scene
 from facestudy.parametric_skin import TALL, WIDE, Brows, Hairline, Paint, above_hairline, beard_region, chart, on_map, paint_skin, skin_tone, uv_of_head
 
 

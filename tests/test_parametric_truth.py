@@ -7,9 +7,11 @@ import pytest
 
 from facestudy.core import InputError
 from facestudy.parametric_head import REGIONS, head_asset
-from facestudy.parametric_look import person, render, scene
+from facestudy.parametric_look import person
 from facestudy.parametric_motion import sweep, talking_motion
 from facestudy.parametric_raster import project, rasterise
+from facestudy.parametric_render import render
+from facestudy.parametric_scenes import scene
 from facestudy.parametric_truth import SLACK, Truth, _solid, apart, canonical_of, find_landmarks, flow, labels_of, landmarks_of, look_at, pull_back, rigid, truth_of
 
 @pytest.fixture(scope='module')
