@@ -271,7 +271,7 @@ def _release(p):
         print(release(a.profile, _chosen(a)).to_string(index=False, float_format='{:.3f}'.format))
     return run
 
-@command('report', 'make the missing rows, then render Table 1',
+@command('report', 'make the missing rows, then render Table 1 and the error gallery',
          'facestudy report --profile quick',
          'finished runs are kept, and the same command goes on with the rest.')
 def _report(p):
@@ -279,8 +279,9 @@ def _report(p):
     p.add_argument('--out', metavar='DIR', help='folder of the report (default: reports, or reports/local/NAME for clips of your own)')
     _released_argument(p, 'measure the released weights, or train everything again (default: the released ones, unless clips, seed or steps are given)')
     def run(a):
-        from facestudy.report import report
-        print(report(a.profile, _chosen(a), a.clips, a.seed, a.out, a.device, a.parametric, a.released, **_overrides(a)))
+        from facestudy.report import errors, report
+        page = report(a.profile, _chosen(a), a.clips, a.seed, a.out, a.device, a.parametric, a.released, **_overrides(a))
+        print(page, errors(page.with_suffix('.rows.csv'), a.clips), sep='\n')
     return run
 
 @command('bench', 'count and measure what each system costs',

@@ -637,7 +637,7 @@ def behaviour_figure(
 
 def _bars(ax, values, system, labels, limit, title, form):
     "A bar for each system, one of them dark, and the limit"
-    colours = palette([labels[s] for s in values.index])
+    colours = palette(list(labels.values()))
     y = np.arange(len(values))[::-1]
     ax.barh(y, values.fillna(0), color=[colours[labels[s]] for s in values.index], alpha=.45, height=.75)
     j = list(values.index).index(system)

@@ -369,7 +369,7 @@ def measure(
     system:System,
     store,          # As `open_data`
     device='cpu',
-    keep=3          # Frames of each take kept for the comparison figures
+    keep=7          # Frames of each take kept for figures and the error gallery
 )->tuple: # Rows as `score_take`; samples by `sample_name`; frames per second
     "Every take, re-made and scored"
     rows,samples,busy,made = [],{},0.,0

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from .core import ROOT, InputError
 from .metrics import PSNR_CAP, summarise
-from .study import SYSTEMS
 
 # %% ../nbs/18_tables.ipynb #3a6fea8a
 def paper_table1()->pd.DataFrame:
@@ -139,12 +138,10 @@ _COLOURS = ('#4d4d4d', '#1f77b4', '#d62728', '#2ca02c', '#ff7f0e', '#9467bd', '#
             '#00441b', '#08306b', '#f4a582', '#67001f', '#a6d854', '#6a51a3')
 
 def palette(
-    labels # Labels of systems
+    labels # Labels of all systems of a page, in the rows' order
 )->dict: # label -> colour
-    "A colour for each label, the same in every figure"
-    known = [e.label for e in SYSTEMS.values()]
-    order = known+[o for o in labels if o not in known]
-    return {o: _COLOURS[order.index(o)%len(_COLOURS)] for o in labels}
+    "A colour for each label, by its place"
+    return {o: _COLOURS[i%len(_COLOURS)] for i,o in enumerate(labels)}
 
 def short_title(
     label,   # A system's label, or the name of a clip
@@ -165,7 +162,7 @@ def gain_figure(
     import matplotlib.pyplot as plt
     p = per_clip(rows)
     floor = rows[rows.system == 'copy_source'].label.iloc[0]
-    p,colours = p.sort_values(floor),palette(list(p))
+    p,colours = p.sort_values(floor),palette(rows.label.unique())
     fig,ax = plt.subplots(figsize=(8, max(3.2, .22*p.shape[1]+1)), dpi=90, layout='constrained')
     style = dict(marker='o', ms=4.5, lw=.7 if len(p) < 12 else 0)
     for label in [c for c in p if c != floor]: ax.plot(p[floor], p[label]-p[floor], color=colours[label], label=label, **style)
@@ -227,11 +224,12 @@ def comparison_figure(
     return fig
 
 def training_figure(
-    logs # Label -> the log of its training
-):       # A matplotlib figure
+    logs,    # Label -> the log of its training
+    among=() # All labels of the page; those of the logs when not given
+):           # A matplotlib figure
     "Held-out PSNR along each training"
     import matplotlib.pyplot as plt
-    colours = palette(list(logs))
+    colours = palette(list(among) or list(logs))
     fig,ax = plt.subplots(figsize=(8, max(3., .22*len(logs)+1)), dpi=90, layout='constrained')
     for label,log in logs.items(): ax.plot(log.pairs, log.psnr, marker='.', lw=1.2, color=colours[label], label=label)
     ax.set_xlabel('pairs seen'); ax.set_ylabel('held-out PSNR, dB')

@@ -239,7 +239,7 @@ def test_without_the_head_asset(capsys, made, tmp_path, monkeypatch):
     monkeypatch.setenv('PIP_NO_INDEX', '1')
     head_asset.cache_clear()                                                   # a test before this one may have opened it
     study = ['study', '--clips', made/'clips', '--profile', 'smoke', '--systems', 'copy_source', '--parametric']
-    for argv in (['parametric', tmp_path/'p', '--size', 32], ['gallery', '--out', tmp_path/'g'], ['train', 'landmarks'], study, ['bench']):
+    for argv in (['parametric', tmp_path/'p', '--size', 32], ['gallery', '--out', tmp_path/'g'], ['train', 'landmarker'], study, ['bench']):
         code,_,err = run(capsys, *argv)
         assert code == 1 and 'cannot be fetched from the Python package index' in err[-1], argv
         assert ('--no-parametric' in err[-1]) == (argv[0] in ('study', 'bench')), argv

@@ -177,7 +177,7 @@ def test_comparison_in_a_given_order():
     boxes = [t.get_window_extent() for t in titles]
     assert all(a.x1 < b.x0 for a,b in zip(boxes, boxes[1:])) and max(b.y1 for b in boxes) <= fig.bbox.y1+1
     with pytest.raises(InputError, match='Nobody'): comparison_figure(samples, labels=['Nobody'])
-    assert palette(NAMES)['X2Face'] == palette(['X2Face', 'Monkey-Net'])['X2Face'] and len(set(palette(NAMES).values())) == 11
+    assert len(set(palette(NAMES).values())) == 11
 
 
 def test_truth_of_rendered_people(embedded, tmp_path):

@@ -1,16 +1,18 @@
 "The smoke profile end to end, through papermill, twice"
-import os, sys
+import json, os, sys, time
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from facestudy.aids import AIDS, fit_aid, load_aid
 from facestudy.clips import JoinedStore, Segment
-from facestudy.core import ROOT, InputError, to_numpy
+from facestudy.core import ROOT, InputError, load_tensors, to_numpy
 from facestudy.metrics import PSNR_CAP
 from facestudy.pairs import draw_pairs
 from facestudy.report import render, report, report_name
-from facestudy.study import REGION_SCORES, SYSTEMS, TIMINGS, fit, fit_landmarks, group_of, measure, open_clips, open_data, plan, remake, split_in_words, study, takes
+from facestudy.study import REGION_SCORES, SYSTEMS, TIMINGS, fit, group_of, measure, open_clips, open_data, plan, remake, split_in_words, study, takes
 from facestudy.tables import has_people, of_test, people_table, samples_of_test, table1
 from facestudy.training import CopySource, System, load_system
 
@@ -176,7 +178,7 @@ def test_one_group_is_drawn_as_before(embedded):
 def test_runs_keep_their_names(embedded, joined):
     "Without rendered people a run is the run it was; with them it is another"
     ids = {n: plan(n, 'quick', SimpleNamespace(digest='abc'), steps=400).id for n in ('improved', 'first_order', 'suggested')}
-    assert ids == {'improved': 'quick-improved-ca58d61468', 'first_order': 'quick-first_order-eb2cc6a845', 'suggested': 'quick-suggested-638b96eb7d'}
+    assert ids == {'improved': 'quick-improved-6c9d0d5a4d', 'first_order': 'quick-first_order-46ba11b0ea', 'suggested': 'quick-suggested-8957ed5890'}
     assert plan('improved', 'smoke', embedded).id != plan('improved', 'smoke', joined).id
 
 def test_rows_made_before_count_as_real(tmp_path, monkeypatch):
@@ -211,7 +213,7 @@ def test_a_study_with_people(embedded, fake_people, tmp_path, monkeypatch):
     run = rows[rows.system == 'improved'].run.iloc[0]
     kept = dict(np.load(tmp_path/run/'samples.npz'))
     assert [len(samples_of_test(kept, t)) for t in ('real', 'parametric self', 'parametric cross')] == [3, 4, 4]
-    assert samples_of_test(kept, 'parametric cross')['p3-m2 by p4'].shape == (3, 4, 32, 32, 3)
+    assert samples_of_test(kept, 'parametric cross')['p3-m2 by p4'].shape == (3, 8, 32, 32, 3)
     real = study('smoke', ['copy_source', 'improved'], device='cpu', parametric=False)
     assert not set(real.run) & set(rows.run) and not has_people(real) and set(real.test) == {'real'}
     assert real[real.system == 'copy_source'].psnr.tolist() == of_test(rows)[of_test(rows).system == 'copy_source'].psnr.tolist()     # the same test
@@ -238,15 +240,49 @@ def test_a_page_without_people(embedded, fake_people, tmp_path, monkeypatch):
     page = report('smoke', ['copy_source', 'improved'], out=tmp_path, device='cpu')
     assert page.name == 'table1-smoke.html' and '4 clips of 2 people driven by themselves, 4 driven by another' in page.read_text() and (tmp_path/'table1-smoke.figures'/'cross.jpg').exists()
 
-def test_landmarks_are_trained_once(people, tmp_path, monkeypatch):
-    from facestudy.core import load_tensors
-    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path))
-    path = fit_landmarks('smoke', steps=5, device='cpu')
+@pytest.mark.parametrize('name', AIDS)
+def test_aids_are_trained_once(name, people, tmp_path):
+    path = fit_aid(name, tmp_path, small=True, steps=5, device='cpu')
     meta = load_tensors(path)[1]
-    assert meta['data'] == people.digest and meta['steps'] == 5 and 0 < meta['error'] < 2 and meta['loss'] > 0
+    assert meta['data'] == people.digest and meta['steps'] == 5 and 0 < meta['score'] < 2 and meta['loss'] > 0
     before = path.stat().st_mtime_ns
-    assert fit_landmarks('smoke', steps=5, device='cpu') == path and path.stat().st_mtime_ns == before
-    assert fit_landmarks('smoke', steps=6, device='cpu') != path
+    assert fit_aid(name, tmp_path, small=True, steps=5, device='cpu') == path and path.stat().st_mtime_ns == before
+    assert fit_aid(name, tmp_path, small=True, steps=6, device='cpu') != path
+
+
+def test_a_system_holds_its_aids_frozen(embedded, people, tmp_path, monkeypatch):
+    "The weights of the trained aid, before and after training, and in the file"
+    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path))
+    run = plan('puppeteer_gan', 'smoke', embedded, steps=2)
+    assert 'trained' in run.aids
+    system = load_system(fit(run, embedded, 'cpu'))
+    for name in system.aids:
+        trained = load_aid(name, fit_aid(name, tmp_path, small=True, device='cpu')).state_dict()
+        for k,v in getattr(system, name).state_dict().items(): assert torch.equal(v, trained[k]), (name, k)
+
+
+def test_a_run_names_the_release_of_its_aids(embedded, tmp_path, monkeypatch):
+    "Another file of the landmarker is another run; smoke and own aids do not look there"
+    monkeypatch.setenv('FACESTUDY_CHECKPOINTS', str(tmp_path))
+    ids = [plan('few_shot', 'quick', embedded).id]
+    for content in (b'one', b'two'):
+        (tmp_path/'landmarker.safetensors').write_bytes(content)
+        ids.append(plan('few_shot', 'quick', embedded).id)
+    assert len(set(ids)) == 3 and plan('few_shot', 'quick', embedded, own_aids=True).id == ids[0]
+    assert json.loads(plan('few_shot', 'smoke', embedded).aids) == {'landmarker': 'trained 2000'}
+
+
+def test_stopped_by_the_clock_and_taken_up(embedded, tmp_path, monkeypatch):
+    "Time that is over loses nothing: the rows are those of a run that was never stopped"
+    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'a'))
+    args = dict(device='cpu', parametric=False, steps=4)
+    assert not len(study('smoke', ['improved'], minutes=1e-9, **args))
+    run = plan('improved', 'smoke', embedded, steps=4)
+    assert fit(run, embedded, 'cpu', deadline=time.time()+.01) is None                       # begins, and is stopped at once
+    assert (tmp_path/'a'/run.id/'training.safetensors').exists() and not (tmp_path/'a'/run.id/'system.safetensors').exists()
+    a = study('smoke', ['improved'], minutes=10, **args)
+    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'b'))
+    pd.testing.assert_frame_equal(a.drop(columns=TIMINGS), study('smoke', ['improved'], **args).drop(columns=TIMINGS))
 
 def test_people_of_the_smoke_study(embedded, people):
     "The rendered ones, not the crayons"
