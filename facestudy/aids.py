@@ -52,7 +52,8 @@ def fit_aid(
     path = Path(folder)/f'{name}-{store.size}-{short_hash([store.digest, seed, steps])}.safetensors'
     if path.exists(): return path
     model,log = a.get('train')(store, steps, seed, pick_device(device))
-    a.get('save')(path, model, steps=steps, seed=seed, data=store.digest, loss=float(log.loss.iloc[-20:].mean()), score=float(a.get('score')(model, store)))
+    a.get('save')(path, model, steps=steps, seed=seed, data=store.digest, loss=float(log.loss.iloc[-20:].mean()),
+                  score=float(a.get('score')(model, store)))
     return path
 
 def load_aid(

@@ -40,7 +40,8 @@ def step_memory(
     "Bytes that a training step holds at its fullest, counted on the CPU"
     saved,params = {}, {p.untyped_storage().data_ptr() for p in system.parameters()}
     def keep(t):
-        if t.untyped_storage().data_ptr() not in params: saved[t.untyped_storage().data_ptr()] = (t.untyped_storage().nbytes(), t)      # holding t keeps its address its own
+        if t.untyped_storage().data_ptr() not in params:
+            saved[t.untyped_storage().data_ptr()] = (t.untyped_storage().nbytes(), t)      # holding t keeps its address its own
         return t
     pairs = random_pairs(system.size, batch, system.extra)
     system.train()
@@ -120,12 +121,14 @@ def bench_line(
     "Counts and measurements of one system at one profile"
     s = bare(system, profile)
     one,two = (_measure(system, profile, 'frames', t) for t in (1, 2))
-    line = {'profile': profile, 'size': s.size, 'system': system, 'parameters, M': sum(p.numel() for n,p in s.named_parameters() if not n.startswith('discriminator'))/1e6,
-            'G multiply-adds/frame': frame_cost(s.eval())/1e9, 'ms/frame, 1 thread': one['ms'], 'ms/frame, 2 threads': two['ms'], 'peak MB': one['peak']/1e6}
+    line = {'profile': profile, 'size': s.size, 'system': system,
+            'parameters, M': sum(p.numel() for n,p in s.named_parameters() if not n.startswith('discriminator'))/1e6,
+            'G multiply-adds/frame': frame_cost(s.eval())/1e9,
+            'ms/frame, 1 thread': one['ms'], 'ms/frame, 2 threads': two['ms'], 'peak MB': one['peak']/1e6}
     if not train or not s.players(): return line
     step = _measure(system, profile, 'training', 2)
-    return line | {'pairs/s': 1e3*step['batch']/step['ms'], 'training peak MB': step['peak']/1e6, 
-                   'step with 4 pairs, counted MB': float('nan') if 4 % s.run_length else step_memory(bare(system, profile), 4)/1e6}       # a system with longer runs takes no 4
+    counted = float('nan') if 4 % s.run_length else step_memory(bare(system, profile), 4)/1e6       # a system with longer runs takes no 4
+    return line | {'pairs/s': 1e3*step['batch']/step['ms'], 'training peak MB': step['peak']/1e6, 'step with 4 pairs, counted MB': counted}
 
 def bench(
     profiles=('quick', 'paper'), # Names in `PROFILES`
@@ -168,6 +171,7 @@ def render_bench(
     from facestudy.parametric_head import head_asset
     try: head_asset()
     except InputError as e: raise InputError(f'{str(e).rstrip(".")}; or leave the rendered people out with --no-parametric.') from e
-    lines = pd.DataFrame([{'size': n, **_apart('from facestudy.bench import render_here', f'render_here({n})', 1, f'rendering at {n} px')} for n in progress(sizes, desc='rendering', unit='size')])
+    lines = pd.DataFrame([{'size': n, **_apart('from facestudy.bench import render_here', f'render_here({n})', 1, f'rendering at {n} px')}
+                          for n in progress(sizes, desc='rendering', unit='size')])
     with atomic(out or ROOT/'reports'/'bench_render.csv') as tmp: lines.to_csv(tmp, index=False, float_format='%.4g')
     return lines

@@ -83,7 +83,8 @@ def find_system(
     runs = [f for f in runs_dir().glob('*/system.safetensors') if f.parent.name.split('-')[1:2] == [str(what)]]
     runs = [f for f in runs if not f.parent.name.startswith('smoke-')] or [f for f in [checkpoints_dir()/f'{what}.safetensors'] if f.exists()] or runs
     if runs: return max(runs, key=lambda f: f.stat().st_mtime)
-    have = ', '.join(sorted({f.parent.name.split('-')[1] for f in runs_dir().glob('*-*/system.safetensors')} | {f.stem for f in checkpoints_dir().glob('*.safetensors')})) or 'none yet'
+    have = ', '.join(sorted({f.parent.name.split('-')[1] for f in runs_dir().glob('*-*/system.safetensors')}
+                            | {f.stem for f in checkpoints_dir().glob('*.safetensors')})) or 'none yet'
     raise InputError(f'{what}: no trained system of this name (trained: {have}); train it with `facestudy train {what}`, or name a checkpoint file.')
 
 def _device_argument(p):
@@ -183,7 +184,8 @@ def _parametric(p):
         from facestudy.parametric_clips import parametric_store
         store = parametric_store(a.out, a.identities, a.motions, a.frames, a.size, seed=a.seed, dense=a.dense, workers=a.workers)
         n = {s: len(store.segments(s)) for s in ('train', 'test')}
-        print(f'{a.out}: {len(store.table)} clips of {store.table.identity.nunique()} people at {store.size} px, {n["train"]} to train on and {n["test"]} to test on; digest {store.digest[:12]}')
+        print(f'{a.out}: {len(store.table)} clips of {store.table.identity.nunique()} people at {store.size} px, '
+              f'{n["train"]} to train on and {n["test"]} to test on; digest {store.digest[:12]}')
     return run
 
 @command('gallery', 'render the gallery of people who do not exist',
@@ -200,10 +202,12 @@ def _gallery(p):
 def _run_arguments(p):
     p.add_argument('--profile', default='quick', metavar='NAME', help='smoke, quick, standard or paper (default: %(default)s)')
     p.add_argument('--clips', metavar='DIR', help='folder of videos (default: the embedded clips)')
-    p.add_argument('--parametric', action=argparse.BooleanOptionalAction, help='rendered people too, half of each batch and two more tests (default: with the embedded clips)')
+    p.add_argument('--parametric', action=argparse.BooleanOptionalAction,
+                   help='rendered people too, half of each batch and two more tests (default: with the embedded clips)')
     p.add_argument('--seed', type=int, default=0, help='decides every draw (default: %(default)s)')
     p.add_argument('--steps', type=int, metavar='N', help="training steps (default: the profile's)")
-    p.add_argument('--set', action='append', default=[], metavar='FIELD=VALUE', help='change a field of the recipe, for example lr=1e-3; may be given several times')
+    p.add_argument('--set', action='append', default=[], metavar='FIELD=VALUE',
+                   help='change a field of the recipe, for example lr=1e-3; may be given several times')
     _device_argument(p)
 
 def _number(text):
@@ -229,7 +233,9 @@ def _chosen(a):
          'facestudy train improved --clips clips/ --profile quick --steps 5000',
          'the training is saved, and the same command goes on from there.')
 def _train(p):
-    p.add_argument('system', metavar='SYSTEM', help='the name of a row of the table, for example improved; or superres, the network that doubles the side of a result; or landmarker or parser, the aids of some systems')
+    p.add_argument('system', metavar='SYSTEM',
+                   help='the name of a row of the table, for example improved; or superres, the network that doubles the side of a result; '
+                        'or landmarker or parser, the aids of some systems')
     _run_arguments(p)
     def run(a):
         from facestudy.core import InputError
@@ -247,7 +253,8 @@ def _train(p):
          'finished runs are kept, and the same command goes on with the rest.')
 def _study(p):
     _run_arguments(p); _systems_argument(p)
-    _released_argument(p, 'measure the released weights instead of training; --no-released: train the aids too (default: train the systems, with the released aids)')
+    _released_argument(p, 'measure the released weights instead of training; --no-released: train the aids too '
+                          '(default: train the systems, with the released aids)')
     p.add_argument('--minutes', type=float, metavar='M', help='stop after so long; the same command goes on')
     def run(a):
         from facestudy.study import study
@@ -257,7 +264,9 @@ def _study(p):
         if left: print(f'facestudy: the time is over; still to do: {", ".join(left)}. The same command goes on.', file=sys.stderr)
         if not len(rows): return
         print(scores(rows)[['psnr', 'ssim', 'clips', 'frames']].to_string(float_format='{:.3f}'.format))
-        if has_people(rows): print('\nrendered people, driven by others:', people_table(rows).drop(columns='method').to_string(float_format='{:.3f}'.format, na_rep='-'), sep='\n')
+        if has_people(rows):
+            people = people_table(rows).drop(columns='method')
+            print('\nrendered people, driven by others:', people.to_string(float_format='{:.3f}'.format, na_rep='-'), sep='\n')
     return run
 
 @command('release', 'put the best finished run of every system into data/checkpoints',
@@ -277,7 +286,8 @@ def _release(p):
 def _report(p):
     _run_arguments(p); _systems_argument(p)
     p.add_argument('--out', metavar='DIR', help='folder of the report (default: reports, or reports/local/NAME for clips of your own)')
-    _released_argument(p, 'measure the released weights, or train everything again (default: the released ones, unless clips, seed or steps are given)')
+    _released_argument(p, 'measure the released weights, or train everything again '
+                          '(default: the released ones, unless clips, seed or steps are given)')
     def run(a):
         from facestudy.report import errors, report
         page = report(a.profile, _chosen(a), a.clips, a.seed, a.out, a.device, a.parametric, a.released, **_overrides(a))

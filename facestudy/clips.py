@@ -367,7 +367,8 @@ class JoinedStore:
 
     def home(self, name):
         "The store that holds a clip. Raises `InputError` when none does"
-        if name not in self._home: raise InputError(f'there is no clip {name!r} in the joined stores {", ".join(self.stores)}; their tables list the names.')
+        if name not in self._home:
+            raise InputError(f'there is no clip {name!r} in the joined stores {", ".join(self.stores)}; their tables list the names.')
         return self._home[name]
 
     def frames(self, name)->np.ndarray: # uint8 (T, S, S, 3), read-only

@@ -102,7 +102,8 @@ class ResDown(nn.Module):
         super().__init__()
         norm = (lambda n: nn.Identity()) if spectral else (lambda n: nn.InstanceNorm2d(n, affine=True))
         self.skip = conv(ni, nf, 1, spectral)
-        self.body = nn.Sequential(*([] if first else [nn.ReLU()]), conv(ni, nf, ks, spectral), norm(nf), nn.ReLU(), conv(nf, nf, 3, spectral), norm(nf))
+        self.body = nn.Sequential(*([] if first else [nn.ReLU()]), conv(ni, nf, ks, spectral), norm(nf),
+                                  nn.ReLU(), conv(nf, nf, 3, spectral), norm(nf))
         self.halve = halve
 
     def forward(self, x):
@@ -296,7 +297,9 @@ class FewShot(System):
         if tuned: self.psi = nn.Parameter(torch.zeros(1, self.generator.style_size))
         self.discriminator = None
         if adversarial and people:
-            if embedder[-1] != discriminator[-1]: raise InputError(f"few_shot: an embedding has {embedder[-1]} numbers and a person's column {discriminator[-1]}; let both widths end alike.")
+            if embedder[-1] != discriminator[-1]:
+                raise InputError(f"few_shot: an embedding has {embedder[-1]} numbers and a person's column {discriminator[-1]}; "
+                                 "let both widths end alike.")
             self.discriminator = ProjectionDiscriminator(people, size, discriminator, attention)
         self._judge = [PerceptualLoss(features)] if perceptual and features else []
 
@@ -331,7 +334,9 @@ class FewShot(System):
         "Drive by landmarks alone; one source photograph or several"
         unknown = source.new_full((4,), torch.nan)
         frames,faces = source[None],(unknown if source_face is None else source_face)[None]
-        if more is not None: frames,faces = torch.cat([frames, more]),torch.cat([faces, unknown.expand(len(more), 4) if more_faces is None else more_faces])
+        if more is not None:
+            frames = torch.cat([frames, more])
+            faces = torch.cat([faces, unknown.expand(len(more), 4) if more_faces is None else more_faces])
         mine,first = self.points(frames, faces),None
         psi,boxes = self.style(frames, mine),repeat(unknown) if driving_faces is None else iter(driving_faces)
         for now in chunks(driving, batch):
@@ -343,7 +348,8 @@ class FewShot(System):
     def losses(self, player, pairs:Pairs):
         "Content, adversarial, feature and match losses, or the discriminator's hinge"
         if player == 'discriminator': return self._hinge()
-        if self.weights['adversarial'] and not self.discriminator: raise InputError('few_shot: its discriminator must know how many people there are; give people, or adversarial=0.')
+        if self.weights['adversarial'] and not self.discriminator:
+            raise InputError('few_shot: its discriminator must know how many people there are; give people, or adversarial=0.')
         images,b = torch.cat([pairs.source, pairs.driving]),len(pairs)
         lines,e = self._embed(images, torch.cat([pairs.source_face, pairs.driving_face]), pairs.more, pairs.more_face)
         who = None if pairs.identity is None else pairs.identity.repeat(2)

@@ -79,7 +79,8 @@ def mean_place(
     return torch.stack([p.sum(2) @ x, p.sum(3) @ y], -1)
 
 # %% ../nbs/11a_landmarker.ipynb #9ffc8ceb
-def _conv(ni, nf, stride=1): return nn.Sequential(nn.Conv2d(ni, nf, 3, stride, 1, bias=False), nn.BatchNorm2d(nf), nn.ReLU(inplace=True))
+def _conv(ni, nf, stride=1):
+    return nn.Sequential(nn.Conv2d(ni, nf, 3, stride, 1, bias=False), nn.BatchNorm2d(nf), nn.ReLU(inplace=True))
 
 class Landmarker(nn.Module):
     "Crops (B, 1, 64, 64) -> points (B, 68, 2) in [-1, 1] of the crop"
@@ -218,20 +219,22 @@ def mean_landmarker(
     "What the boxes alone give: the mean shape of the training people in each box"
     _,faces,points = _training_set(store, 'train')
     mean = _mean_shape(faces, points)
-    def find(frames, faces): return into_frame(mean[None].repeat(len(faces), 1, 1), crop_map(torch.from_numpy(np.array(faces, np.float32)))).numpy()
+    def find(frames, faces):
+        return into_frame(mean[None].repeat(len(faces), 1, 1), crop_map(torch.from_numpy(np.array(faces, np.float32)))).numpy()
     return find
 
 def landmark_errors(
     find,         # find(frames, faces) -> points (T, 68, 2), e.g. `partial(find_landmarks, model)`
     store,        # A `ParametricStore`
     split='test'  # Which people
-)->pd.DataFrame: # clip, frame, yaw (degrees), error, visible (the same over the points that are seen): shares of the outer eye distance, NaN without a box
+)->pd.DataFrame: # clip, frame, yaw (degrees), error, visible (over the seen points alone): shares of the outer eye distance, NaN without a box
     "Mean distance of the 68 points to the truth"
     rows = []
     for s in store.segments(split, hidden=True):
         truth,t = store.truth(s.name),np.arange(s.start, s.stop)
         real = truth.landmarks[t]/((store.size-1)/2)-1
-        d = np.linalg.norm(find(store.frames(s.name)[t], store.faces(s.name)[t])-real, axis=-1)/np.linalg.norm(real[:, 36]-real[:, 45], axis=-1)[:, None]
+        d = (np.linalg.norm(find(store.frames(s.name)[t], store.faces(s.name)[t])-real, axis=-1)
+             / np.linalg.norm(real[:, 36]-real[:, 45], axis=-1)[:, None])
         seen = np.where(truth.visible[t], d, np.nan)
         rows.append(pd.DataFrame(dict(clip=s.name, frame=t, yaw=store.motion_of(s.name).head[t, 0], error=d.mean(1), visible=_nanmean(seen))))
     return pd.concat(rows, ignore_index=True)

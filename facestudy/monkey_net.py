@@ -124,7 +124,8 @@ class WarpedUNet(nn.Module):
 
     def forward(self, source, flow, moved):
         "Source (B, 3, H, W), flow (B, h, w, 2) and difference maps (B, K, h, w) -> (B, 3, H, W)"
-        def carry(skip): return torch.cat([warp(skip, flow), enlarge_to(moved, skip).to(skip.dtype)], 1).to(memory_format=torch.channels_last)
+        def carry(skip):
+            return torch.cat([warp(skip, flow), enlarge_to(moved, skip).to(skip.dtype)], 1).to(memory_format=torch.channels_last)
         return self.last(self.refine(self.body(source, carry))).float().sigmoid()
 
 # %% ../nbs/15c_monkey_net.ipynb #c0466c9c

@@ -34,7 +34,8 @@ def one_hot(
     return F.one_hot(labels.long(), len(PARTS)).movedim(-1, 1).float()
 
 # %% ../nbs/11b_parser.ipynb #d69f133a
-def _conv(ni, nf, stride=1): return nn.Sequential(nn.Conv2d(ni, nf, 3, stride, 1, bias=False), nn.BatchNorm2d(nf), nn.ReLU(inplace=True))
+def _conv(ni, nf, stride=1):
+    return nn.Sequential(nn.Conv2d(ni, nf, 3, stride, 1, bias=False), nn.BatchNorm2d(nf), nn.ReLU(inplace=True))
 
 class Parser(nn.Module):
     "Images (B, 3, 64, 64) in [0, 1] -> logits of the parts (B, C, 64, 64)"
@@ -43,7 +44,8 @@ class Parser(nn.Module):
     ):
         super().__init__()
         self.width,w = width,width
-        self.down = nn.ModuleList([nn.Sequential(_conv(12, w), _conv(w, w)), _conv(w, 2*w, 2), _conv(2*w, 3*w, 2), nn.Sequential(_conv(3*w, 4*w, 2), _conv(4*w, 5*w))])
+        self.down = nn.ModuleList([nn.Sequential(_conv(12, w), _conv(w, w)), _conv(w, 2*w, 2), _conv(2*w, 3*w, 2),
+                                   nn.Sequential(_conv(3*w, 4*w, 2), _conv(4*w, 5*w))])
         self.up = nn.ModuleList([_conv(8*w, 3*w), _conv(5*w, 2*w), _conv(3*w, 2*w)])
         self.head = nn.Conv2d(2*w, 4*len(PARTS), 1)
 
@@ -126,7 +128,8 @@ def training_layouts(
 # %% ../nbs/11b_parser.ipynb #ad843a54
 def _training_set(store, split):
     "Frames uint8 (N, 3, S, S) and labels uint8 (N, S, S) of every frame of a split"
-    parts = [(np.moveaxis(store.frames(s.name)[s.start:s.stop], -1, 1), store.truth(s.name).labels[s.start:s.stop]) for s in store.segments(split, hidden=True)]
+    parts = [(np.moveaxis(store.frames(s.name)[s.start:s.stop], -1, 1), store.truth(s.name).labels[s.start:s.stop])
+             for s in store.segments(split, hidden=True)]
     if not parts: raise InputError(f'{store.folder}: there is nothing to train a parser on; use a store made by `facestudy parametric`.')
     return tuple(torch.from_numpy(np.concatenate(o)) for o in zip(*parts))
 

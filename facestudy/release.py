@@ -22,8 +22,11 @@ def finished(
     data:str    # Digest of what it must have been trained on
 )->list: # Folders, the best first
     "The finished and measured runs of a system"
-    def fits(d): meta = system_meta(d/'system.safetensors'); return meta['name'] == system and meta.get('profile') == profile and meta['data'] == data
-    found = [f.parent for f in sorted(runs_dir().glob(f'{profile}-{system}-*/rows.csv')) if (f.parent/'system.safetensors').exists() and fits(f.parent)]
+    def fits(d):
+        meta = system_meta(d/'system.safetensors')
+        return meta['name'] == system and meta.get('profile') == profile and meta['data'] == data
+    found = [f.parent for f in sorted(runs_dir().glob(f'{profile}-{system}-*/rows.csv'))
+             if (f.parent/'system.safetensors').exists() and fits(f.parent)]
     return sorted(found, key=lambda d: -metrics_of(pd.read_csv(d/'rows.csv'))['real']['psnr'])
 
 def metrics_of(
@@ -31,7 +34,8 @@ def metrics_of(
 )->dict: # Test -> PSNR in dB, SSIM, clips and frames
     "What a run scored in each test, mean over clips"
     named = rows.test if 'test' in rows else pd.Series('real', rows.index)
-    return {t: {k: round(float(v), 4) for k,v in summarise(r).items() if k in ('psnr', 'ssim', 'clips', 'frames')} for t,r in rows.groupby(named, sort=False)}
+    return {t: {k: round(float(v), 4) for k,v in summarise(r).items() if k in ('psnr', 'ssim', 'clips', 'frames')}
+            for t,r in rows.groupby(named, sort=False)}
 
 # %% ../nbs/16a_release.ipynb #869a97ed
 def card(
@@ -81,11 +85,13 @@ def release(
     systems=tuple(SYSTEMS), # Names in `SYSTEMS`
     device='cpu'
 )->pd.DataFrame: # system, MB, runs to choose from, PSNR on real clips
-    "Write the best finished run of every system that learns, and the aids, to `checkpoints_dir()`. Raises `InputError` where a run is missing or the files weigh too much"
+    "The best finished run of every system that learns, and the aids, to `checkpoints_dir()`. Raises `InputError` without a run, or above `LIMIT`"
     store,rows = open_data(profile),[]
     for s in systems:
         runs = finished(s, profile, store.digest)
-        if not runs: raise InputError(f'{s}: no finished run at profile {profile} on these data; train it with `facestudy study --profile {profile} --systems {s}`.')
+        if not runs:
+            raise InputError(f'{s}: no finished run at profile {profile} on these data; '
+                             f'train it with `facestudy study --profile {profile} --systems {s}`.')
         system,meta = load_system(runs[0]/'system.safetensors'),system_meta(runs[0]/'system.safetensors')
         if not system.players(): continue                                  # nothing was learned
         path,metrics = checkpoints_dir()/f'{s}.safetensors',metrics_of(pd.read_csv(runs[0]/'rows.csv'))
@@ -95,7 +101,9 @@ def release(
         rows.append((s, path.stat().st_size/1e6, len(runs), metrics['real']['psnr']))
     for name in AIDS: rows.append((name, release_aid(name, profile), 1, np.nan))
     total = sum(f.stat().st_size for f in checkpoints_dir().glob('*.safetensors'))
-    if total > LIMIT: raise InputError(f'{checkpoints_dir()}: the released weights weigh {total/1e6:.1f} MB, and {LIMIT/1e6:.0f} MB are the limit; make the networks smaller.')
+    if total > LIMIT:
+        raise InputError(f'{checkpoints_dir()}: the released weights weigh {total/1e6:.1f} MB, '
+                         f'and {LIMIT/1e6:.0f} MB are the limit; make the networks smaller.')
     return pd.DataFrame(rows, columns=['system', 'MB', 'runs', 'PSNR real'])
 
 def release_aid(
@@ -110,7 +118,9 @@ def release_aid(
     meta = load_tensors(path)[1]
     write_text(path.with_suffix('.md'), f"""# {name}
 
-A network that some systems lean on, trained on rendered people alone (notebook `15g_aids`). {meta['steps']:,} steps, seed {meta['seed']}, data digest `{meta['data']}`; score on people kept for the test {meta['score']:.4f}
-(landmarker: mean distance of 68 points as a share of the outer eye distance; parser: mean intersection over union). {path.stat().st_size/1e6:.2f} MB, SHA-256 `{sha256(path)}`. Apache-2.0.
+A network that some systems lean on, trained on rendered people alone (notebook `15g_aids`). {meta['steps']:,} steps, seed {meta['seed']}, \
+data digest `{meta['data']}`; score on people kept for the test {meta['score']:.4f}
+(landmarker: mean distance of 68 points as a share of the outer eye distance; parser: mean intersection over union). \
+{path.stat().st_size/1e6:.2f} MB, SHA-256 `{sha256(path)}`. Apache-2.0.
 """)
     return path.stat().st_size/1e6

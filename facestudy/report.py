@@ -64,8 +64,9 @@ def report(
     settings = {s: json.loads((runs_dir()/r/'run.json').read_text()) for s,r in rows.groupby('system', sort=False).run.first().items()}
     write_text(out/f'{name}.runs.json', json.dumps(settings, indent=1))
     from_root = lambda p: os.path.relpath(p, ROOT)
-    page = render(ROOT/'nbs'/'reports'/'table1.ipynb', out/f'{name}.ipynb', rows=from_root(out/f'{name}.rows.csv'), runs=from_root(out/f'{name}.runs.json'),
-                  figures=from_root(out/('figures' if name == 'table1' else f'{name}.figures')), clips=Path(clips).name if clips else '')
+    page = render(ROOT/'nbs'/'reports'/'table1.ipynb', out/f'{name}.ipynb', rows=from_root(out/f'{name}.rows.csv'),
+                  runs=from_root(out/f'{name}.runs.json'), figures=from_root(out/('figures' if name == 'table1' else f'{name}.figures')),
+                  clips=Path(clips).name if clips else '')
     if out == ROOT/'reports' and name == 'table1' and not (out/'gallery.html').exists(): gallery()
     return page
 
@@ -77,12 +78,14 @@ def errors(
     rows = need_file(rows)
     name = rows.name.removesuffix('.rows.csv')
     return render(ROOT/'nbs'/'reports'/'errors.ipynb', rows.with_name(f'{name}-errors.ipynb'), rows=os.path.relpath(rows, ROOT),
-                  figures=os.path.relpath(rows.with_name('figures' if name == 'table1' else f'{name}.figures'), ROOT), clips=Path(clips).name if clips else '')
+                  figures=os.path.relpath(rows.with_name('figures' if name == 'table1' else f'{name}.figures'), ROOT),
+                  clips=Path(clips).name if clips else '')
 
 def report_name(profile, seed, clips=None, parametric=None)->str:
     "What a report is called: `table1`, and whatever differs from the default; so no report overwrites that of another study"
     other = with_people(parametric, clips) != with_people(None, clips)
-    return 'table1' + (f'-{profile}' if profile != 'quick' or seed else '') + (['-real', '-parametric'][with_people(parametric, clips)] if other else '')
+    return ('table1' + (f'-{profile}' if profile != 'quick' or seed else '')
+            + (['-real', '-parametric'][with_people(parametric, clips)] if other else ''))
 
 def gallery(
     out=None # Folder; None: `reports`
@@ -104,7 +107,8 @@ def departures()->list:
     found = []
     for p in sorted((ROOT/'nbs').glob('[0-9]*.ipynb')):
         for c in nbformat.read(p, 4).cells:
-            if c.cell_type == 'markdown': found += [(p.stem, text) for part in re.split(r'\n\n|\n- ', c.source) for text in _stated(' '.join(part.split()))]
+            if c.cell_type == 'markdown':
+                found += [(p.stem, text) for part in re.split(r'\n\n|\n- ', c.source) for text in _stated(' '.join(part.split()))]
     return found
 
 # %% ../nbs/19_report.ipynb #d1f71664

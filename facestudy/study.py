@@ -18,7 +18,8 @@ import pandas as pd
 import torch
 from .aids import aid, fit_aid, load_aid
 from .clips import ClipStore, JoinedStore, build_store
-from .core import ROOT, InputError, atomic, cache_dir, device_name, pick_device, progress, seed_all, sha256, short_hash, to_tensor, versions, write_text
+from .core import (ROOT, InputError, atomic, cache_dir, device_name, pick_device, progress, seed_all, sha256, short_hash, to_tensor,
+                            versions, write_text)
 from .embedded import embedded_store
 from .metrics import coherence, score_clip, score_regions
 from .superres import face_patches, save_superres, train_superres
@@ -39,24 +40,35 @@ _FOMM = SHARED + (('equivariance', 1.), ('jacobian', .5))
 _SWATS = (('optimiser', 'swats'), ('schedule', 'constant'), ('lr', 1e-3), ('average', 0.), ('clip', 0.))
 SYSTEMS = {
     'copy_source': Entry('Copy-source (floor)', 'facestudy.training:CopySource', note='The output is the source photo.'),
-    'x2face':      Entry('X2Face', 'facestudy.x2face:X2Face', note='Wiles et al. 2018: a 128-number code of the driving frame, two chained warps of the source, no colour of its own. L1, as its released training.'),
-    'mocogan':     Entry('MoCoGAN (conditional, ours)', 'facestudy.mocogan:MoCoGAN', (('l1', 0.), ('pixels', 1.), ('adversarial', .01)),
-                         note='Tulyakov et al. 2018 take neither photo nor driving video; our conditional adaptation encodes both. No warp, no skip.'),
-    'monkey_net':  Entry('Monkey-Net', 'facestudy.monkey_net:MonkeyNet', note='Siarohin et al. CVPR 2019: keypoints that shift, every skip warped, least-squares game with feature matching.'),
+    'x2face':      Entry('X2Face', 'facestudy.x2face:X2Face',
+                         note='Wiles et al. 2018: a 128-number code of the driving frame, two chained warps of the source, '
+                              'no colour of its own. L1, as its released training.'),
+    'mocogan':     Entry('MoCoGAN (conditional, ours)', 'facestudy.mocogan:MoCoGAN', (('l1', 0.), ('pixels', 1.), ('adversarial', .001)),
+                         note='Tulyakov et al. 2018 take neither photo nor driving video; our conditional adaptation encodes both. '
+                              'No warp, no skip. A weight of 0.001 for its game, '
+                              'chosen in short trials on held-out clips: at 0.01 it drowned the rest.'),
+    'monkey_net':  Entry('Monkey-Net', 'facestudy.monkey_net:MonkeyNet',
+                         note='Siarohin et al. CVPR 2019: keypoints that shift, every skip warped, least-squares game with feature matching.'),
     'few_shot':    Entry('Few-shot (feed-forward)', 'facestudy.few_shot:FewShot', SHARED + (('adversarial', .02), ('feature', .2), ('match', .1)),
-                         note='Zakharov et al. 2019 without fine-tuning: drawn landmarks, painted in the manner of an identity vector. Landmarks by our detector.'),
+                         note='Zakharov et al. 2019 without fine-tuning: drawn landmarks, painted in the manner of an identity vector. '
+                              'Landmarks by our detector.'),
     'puppeteer_gan': Entry('PuppeteerGAN-style', 'facestudy.puppeteer_gan:PuppeteerGAN', SHARED,
-                           note='Chen et al. 2020, reconstructed from the public abstract, there is no code: first the layout, then its appearance. Landmarks and parser are ours.'),
+                           note='Chen et al. 2020, reconstructed from the public abstract, there is no code: first the layout, '
+                                'then its appearance. Landmarks and parser are ours.'),
     'first_order': Entry('First-order model', 'facestudy.first_order:FirstOrder', _FOMM,
                          note='Siarohin et al. NeurIPS 2019, with the shared recipe: the pixel pyramid takes the place of its perceptual loss.'),
-    'first_order_adversarial': Entry('First-order, adversarial', 'facestudy.first_order:FirstOrder', _FOMM + (('adversarial', .1), ('feature_matching', 1.)),
+    'first_order_adversarial': Entry('First-order, adversarial', 'facestudy.first_order:FirstOrder',
+                         _FOMM + (('adversarial', .1), ('feature_matching', 1.)),
                          note='The same with a discriminator that sees the keypoints, least squares and feature matching.'),
     'suggested':   Entry('Suggested (SWATS)', 'facestudy.suggested:Suggested', recipe=_SWATS, note="The article's method: Eq. 3 to 6, SWATS."),
     'suggested_superres': Entry('Suggested, super-resolved', 'facestudy.suggested_superres:SuggestedSuperres', recipe=_SWATS,
-                         note="The article's method at half the side, doubled by its super-resolution network (Sec. 3.2): the same output size as every other row."),
-    'improved':    Entry('Improved (shared recipe)', 'facestudy.suggested:Suggested', SHARED + (('adversarial', 0.),), note="The article's networks, with the shared recipe."),
+                         note="The article's method at half the side, doubled by its super-resolution network (Sec. 3.2): "
+                              "the same output size as every other row."),
+    'improved':    Entry('Improved (shared recipe)', 'facestudy.suggested:Suggested', SHARED + (('adversarial', 0.),),
+                         note="The article's networks, with the shared recipe."),
     'driving_autoencoder': Entry('Driving autoencoder (ceiling)', 'facestudy.driving_autoencoder:DrivingAutoencoder', SHARED,
-                         note="The first-order model's painter, shown the driving frame itself: no rival but a ceiling in self-reenactment. Driven by others it returns the driver."),
+                         note="The first-order model's painter, shown the driving frame itself: no rival but a ceiling in self-reenactment. "
+                              "Driven by others it returns the driver."),
 }
 
 def system_class(name:str):
@@ -81,25 +93,33 @@ _SMOKE = (_both(_OURS, encoder_stages=2, motion_widths=[8, 16, 16], generator_wi
           | _both('suggested_superres', encoder_stages=2, motion_widths=[8, 16, 16], generator_widths=[8, 16, 16], superres_width=4)
           | _both(_FOMMS, detector=[8, 3, 32], detector_scale=1., motion=[8, 3, 32], motion_scale=1., generator=[8, 32, 2, 1], discriminator=[8, 3])
           | {'x2face': dict(embedding=[8, 32], driving=[8, 32]), 'mocogan': dict(run_length=2, encoders=[8, 8], decoder=8, discriminators=8),
-             'monkey_net': dict(detector=[8, 3, 32], detector_scale=1., motion=[8, 3, 32], motion_scale=1., generator=[8, 3, 32, 1], discriminator=8, matching=[10, 10, 10, 1]),
+             'monkey_net': dict(detector=[8, 3, 32], detector_scale=1., motion=[8, 3, 32], motion_scale=1., generator=[8, 3, 32, 1],
+                                discriminator=8, matching=[10, 10, 10, 1]),
              'few_shot': dict(embedder=[8, 16, 16], generator=[8, 16], blocks=1, last=8, discriminator=[8, 16, 16], attention=8),
              'puppeteer_gan': dict(sketcher=[8, 12], flow=[8, 12], painter=[8, 8, 12], blocks=1, hidden=8, fold=2, discriminator=[8, 2]),
              'driving_autoencoder': dict(generator=[8, 32, 2, 1])})
 _QUICK = (_both(_OURS, encoder_stages=2, detector_scale=.5)
           | _both('suggested_superres', encoder_stages=2, motion_widths=[32, 64, 96, 96], generator_widths=[24, 48, 64, 96], superres_width=12)
-          | _both(_FOMMS, detector=[16, 4, 128], detector_scale=1., motion=[16, 4, 128], motion_scale=.5, generator=[24, 256, 2, 3], discriminator=[32, 3])
+          | _both(_FOMMS, detector=[16, 4, 128], detector_scale=1., motion=[16, 4, 128], motion_scale=.5, generator=[24, 256, 2, 3],
+                  discriminator=[32, 3])
           | {'x2face': dict(embedding=[24, 96], driving=[24, 96]), 'mocogan': dict(run_length=8, encoders=[32, 16], decoder=32, discriminators=16),
-             'monkey_net': dict(detector=[16, 4, 128], detector_scale=.5, motion=[16, 4, 128], motion_scale=.5, generator=[16, 4, 128, 2], discriminator=32, matching=[10, 10, 10, 1]),
+             'monkey_net': dict(detector=[16, 4, 128], detector_scale=.5, motion=[16, 4, 128], motion_scale=.5, generator=[16, 4, 128, 2],
+                                discriminator=32, matching=[10, 10, 10, 1]),
              'few_shot': dict(embedder=[24, 48, 96, 128], generator=[16, 32, 64], blocks=3, last=16, discriminator=[16, 32, 64, 128], attention=8),
-             'puppeteer_gan': dict(sketcher=[24, 48, 64, 96], flow=[24, 48, 64, 96], painter=[24, 48, 96], blocks=2, hidden=24, fold=2, discriminator=[24, 3]),
+             'puppeteer_gan': dict(sketcher=[24, 48, 64, 96], flow=[24, 48, 64, 96], painter=[24, 48, 96], blocks=2, hidden=24, fold=2,
+                                   discriminator=[24, 3]),
              'driving_autoencoder': dict(generator=[24, 256, 2, 3])})
 _STANDARD = (_both(_OURS, detector_scale=.5, motion_scale=.25, motion_widths=[48, 96, 128, 128], generator_widths=[32, 64, 128, 192])
              | _both('suggested_superres', detector_scale=1., motion_scale=.5, motion_widths=[48, 96, 128, 128], generator_widths=[32, 64, 128, 192])
              | _both(_FOMMS, detector=[32, 4, 512], detector_scale=.5, motion=[32, 4, 512], motion_scale=.5, generator=[48, 512, 2, 4])
-             | {'x2face': dict(embedding=[32, 256], driving=[32, 256]), 'mocogan': dict(run_length=8, content=128, encoders=[48, 32], decoder=64, discriminators=48),
-                'monkey_net': dict(detector=[32, 4, 512], detector_scale=.5, motion=[32, 4, 512], motion_scale=.5, generator=[32, 5, 512, 4], discriminator=64),
-                'few_shot': dict(embedder=[32, 64, 128, 256, 256], generator=[32, 64, 128, 256], blocks=4, last=32, discriminator=[32, 64, 128, 256, 256], attention=16),
-                'puppeteer_gan': dict(sketcher=[32, 64, 128, 192], flow=[32, 64, 128, 192], painter=[32, 64, 128], blocks=3, hidden=32, fold=2, discriminator=[32, 3]),
+             | {'x2face': dict(embedding=[32, 256], driving=[32, 256]),
+                'mocogan': dict(run_length=8, content=128, encoders=[48, 32], decoder=64, discriminators=48),
+                'monkey_net': dict(detector=[32, 4, 512], detector_scale=.5, motion=[32, 4, 512], motion_scale=.5, generator=[32, 5, 512, 4],
+                                   discriminator=64),
+                'few_shot': dict(embedder=[32, 64, 128, 256, 256], generator=[32, 64, 128, 256], blocks=4, last=32,
+                                 discriminator=[32, 64, 128, 256, 256], attention=16),
+                'puppeteer_gan': dict(sketcher=[32, 64, 128, 192], flow=[32, 64, 128, 192], painter=[32, 64, 128], blocks=3, hidden=32, fold=2,
+                                      discriminator=[32, 3]),
                 'driving_autoencoder': dict(generator=[48, 512, 2, 4])})
 _PAPER = (_both(_OURS, detector_scale=.5, motion_scale=.25, motion_widths=[48, 96, 128, 128], generator_widths=[24, 48, 96, 192])
           | _both('suggested_superres', detector_scale=1., motion_scale=.5, motion_widths=[48, 96, 128, 128], generator_widths=[24, 48, 96, 192])
@@ -164,8 +184,8 @@ class Run:
     def flat(self)->dict:
         "All settings by name, for a page that compares runs"
         defaults = {k: p.default for k,p in inspect.signature(system_class(self.system)).parameters.items() if p.default is not p.empty}
-        return {'class': SYSTEMS[self.system].cls, **defaults, **json.loads(self.settings), **asdict(self.recipe), 'seed': self.seed, 'data': self.data, 'code': self.code,
-                **({'aids': self.aids} if self.aids else {})}
+        return {'class': SYSTEMS[self.system].cls, **defaults, **json.loads(self.settings), **asdict(self.recipe), 'seed': self.seed,
+                'data': self.data, 'code': self.code, **({'aids': self.aids} if self.aids else {})}
 
     def build(self, device='auto')->System:
         "The untrained system; its weights are drawn from the seed, its aids are ready (and are trained first, if they must be)"
@@ -208,7 +228,8 @@ def open_clips(
     if not clips.is_dir(): raise InputError(f'{clips}: no such folder; name a folder of videos (see `facestudy prepare`).')
     if (clips/'store.json').exists():
         store = ClipStore(clips)
-        if store.size != size: raise InputError(f'{clips}: this clip store holds {store.size} px, and {size} px are needed; name the folder of videos instead.')
+        if store.size != size:
+            raise InputError(f'{clips}: this clip store holds {store.size} px, and {size} px are needed; name the folder of videos instead.')
         return store
     return build_store(clips, cache_dir('stores', f'{clips.name}-{short_hash(str(clips), 6)}-{size}'), size)
 
@@ -276,8 +297,8 @@ def _own(test, store, s, labels=None):
 def _other(store, truth, driver):
     "Somebody driven by another who makes the same motion"
     who = dict(zip(store.table.name, store.table.identity))
-    return Take('parametric cross', f'{truth} by {who[driver]}', who[truth], np.array(store.frames(truth)), np.array(store.faces(truth)), np.array(store.frames(driver)),
-                np.array(store.faces(driver)), store.hidden(truth), store.truth(truth).labels)
+    return Take('parametric cross', f'{truth} by {who[driver]}', who[truth], np.array(store.frames(truth)), np.array(store.faces(truth)),
+                np.array(store.frames(driver)), np.array(store.faces(driver)), store.hidden(truth), store.truth(truth).labels)
 
 def takes(
     store # As `open_data`
@@ -299,7 +320,8 @@ def remake(
     faces = torch.as_tensor(take.driving_faces).float().to(device)
     drive = (to_tensor(f).to(device) for f in take.driving)
     face = torch.as_tensor(take.faces[0]).float().to(device)
-    return np.stack(list(system.animate(to_tensor(take.truth[0]).to(device), drive, face, faces, relative=take.cross if relative is None else relative)))
+    return np.stack(list(system.animate(to_tensor(take.truth[0]).to(device), drive, face, faces,
+                                        relative=take.cross if relative is None else relative)))
 
 # %% ../nbs/16_study.ipynb #41dd64b8
 REGION_SCORES = [f'{m}_{r}' for m in ('psnr', 'ssim') for r in ('eyes', 'mouth', 'face')]
@@ -310,7 +332,8 @@ def score_take(
     absolute=None       # The same with B's pose taken over, where somebody else drives
 )->pd.DataFrame: # One row per frame from 1 on
     "All scores of a take; NaN where a score is not defined"
-    rows = score_clip(take.truth, out).assign(clip=take.clip, identity=take.identity, hidden=lambda d: take.hidden[d.frame], test=take.test, coherence=coherence(take.truth, out))
+    rows = score_clip(take.truth, out).assign(clip=take.clip, identity=take.identity, hidden=lambda d: take.hidden[d.frame],
+                                              test=take.test, coherence=coherence(take.truth, out))
     known = take.labels is not None
     regions = score_regions(take.truth, out, take.labels) if known else pd.DataFrame(np.nan, rows.index, REGION_SCORES)
     rows[REGION_SCORES] = regions[REGION_SCORES].values
@@ -328,14 +351,18 @@ def split_in_words(
     if people is None: return words
     n = {s: (len({o.name for o in v}), len({o.identity for o in v})) for s in ('train', 'test') for v in [people.segments(s)]}
     return (f"{words} Half of the training pairs are renderings: {n['train'][0]} clips of {n['train'][1]} parametric people. "
-            f"{n['test'][0]} clips of {n['test'][1]} others, who make motions that were not trained on, are tested too: each driven by its own clip, and {len(crossed(people))} times by another person's.")
+            f"{n['test'][0]} clips of {n['test'][1]} others, who make motions that were not trained on, are tested too: "
+            f"each driven by its own clip, and {len(crossed(people))} times by another person's.")
 
 def _split_in_words(store):
     sides = {s: store.segments(s) for s in ('train', 'test')}
     n = {s: len({o.name for o in v}) for s,v in sides.items()}
     people = {s: {o.identity for o in v} for s,v in sides.items()}
-    if people['train'] & people['test']: return f"Trained on the beginning of {n['train']} clips of {len(people['train'])} people, tested on the end of {n['test']} clips, after a gap: the same people, other moments."
-    return f"Trained on {n['train']} clips of {len(people['train'])} people, tested on {n['test']} clips of {len(people['test'])} people never seen in training."
+    if people['train'] & people['test']:
+        return (f"Trained on the beginning of {n['train']} clips of {len(people['train'])} people, "
+                f"tested on the end of {n['test']} clips, after a gap: the same people, other moments.")
+    return (f"Trained on {n['train']} clips of {len(people['train'])} people, "
+            f"tested on {n['test']} clips of {len(people['test'])} people never seen in training.")
 
 def fit(
     run:Run,
@@ -362,8 +389,9 @@ def fit(
 
 def provenance(run:Run, trainer:Trainer, log:pd.DataFrame)->dict:
     "What the header of a trained system's file says about its making"
-    return dict(run=run.id, profile=run.profile, settings=run.flat(), recipe=asdict(run.recipe), seed=run.seed, data=run.data, steps=trainer.step, seconds=round(trainer.seconds, 1),
-                device=device_name(trainer.device), versions=versions(), features=_seen_through(run), log=json.loads(log.to_json(orient='records')))
+    return dict(run=run.id, profile=run.profile, settings=run.flat(), recipe=asdict(run.recipe), seed=run.seed, data=run.data,
+                steps=trainer.step, seconds=round(trainer.seconds, 1), device=device_name(trainer.device), versions=versions(),
+                features=_seen_through(run), log=json.loads(log.to_json(orient='records')))
 
 def measure(
     system:System,
@@ -441,9 +469,12 @@ def rows_from(
     rows,samples,fps = measure(system, store, device)
     with atomic(folder/'samples.npz') as tmp: np.savez_compressed(tmp, **samples)
     name,recipe = meta['name'],meta['recipe']
-    rows = rows.assign(system=name, label=SYSTEMS[name].label, profile=meta['profile'], run=folder.name, weights=weights, seed=meta['seed'], data=store.digest[:12], trained_on=meta['data'][:12],
-                       steps=meta['steps'], **{k: recipe[k] for k in ('batch', 'optimiser', 'precision')}, parameters=sum(p.numel() for n,p in system.named_parameters() if not n.startswith('discriminator')),
-                       features=meta['features'], split=split_in_words(store), device=meta['device'], versions=meta['versions'], train_seconds=meta['seconds'], fps=round(fps, 1))
+    rows = rows.assign(system=name, label=SYSTEMS[name].label, profile=meta['profile'], run=folder.name, weights=weights, seed=meta['seed'],
+                       data=store.digest[:12], trained_on=meta['data'][:12], steps=meta['steps'],
+                       **{k: recipe[k] for k in ('batch', 'optimiser', 'precision')},
+                       parameters=sum(p.numel() for n,p in system.named_parameters() if not n.startswith('discriminator')),
+                       features=meta['features'], split=split_in_words(store), device=meta['device'], versions=meta['versions'],
+                       train_seconds=meta['seconds'], fps=round(fps, 1))
     with atomic(folder/'rows.csv') as tmp: rows.to_csv(tmp, index=False, float_format='%.6f')
     return pd.read_csv(folder/'rows.csv')
 
@@ -484,7 +515,8 @@ def fit_superres(
     if path.exists(): return path
     faces = face_patches([store.frames(s.name)[s.start:s.stop] for s in store.segments('train')])
     model,log = train_superres(faces, steps, seed=seed, device=pick_device(device))
-    save_superres(path, model, steps=steps, seed=seed, data=store.digest, loss=float(log.loss.iloc[-20:].mean()), bicubic=float(log.bicubic.iloc[-20:].mean()))
+    save_superres(path, model, steps=steps, seed=seed, data=store.digest, loss=float(log.loss.iloc[-20:].mean()),
+                  bicubic=float(log.bicubic.iloc[-20:].mean()))
     return path
 
 def study(
@@ -494,7 +526,7 @@ def study(
     seed=0,
     device='auto',
     parametric=None,        # Rendered people too? As `with_people`
-    released=None,          # True: measure the released weights, and train only what has none; None: train the systems, with released aids; False: train these too
+    released=None,          # True: measure released weights, train only what has none; None: train the systems, with released aids; False: aids too
     minutes=None,           # Stop after so long; the next call goes on
     **overrides             # Recipe fields to change
 )->pd.DataFrame: # All rows; those of the runs that were finished in time

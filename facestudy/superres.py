@@ -165,7 +165,8 @@ def enlarge(
     if frames.ndim == 3: return enlarge(frames[None], model)[0]
     device,was = next(model.parameters()).device,model.training
     model.eval()
-    def one(few): return model(to_tensor(np.array(few)).to(device).contiguous()).mul(255).round().byte().movedim(1, -1).cpu().numpy()
+    def one(few):
+        return model(to_tensor(np.array(few)).to(device).contiguous()).mul(255).round().byte().movedim(1, -1).cpu().numpy()
     outs = [one(frames[i:i+batch]) for i in range(0, len(frames), batch)]
     model.train(was)
     h,w = (s*model.scale for s in frames.shape[1:3])

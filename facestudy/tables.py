@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NEEDED', 'paper_table1', 'check_rows', 'of_test', 'scores', 'cost', 'table1', 'styled', 'per_clip', 'has_people',
            'people_table', 'styled_people', 'differences', 'palette', 'short_title', 'gain_figure', 'tests_figure',
-           'samples_of_test', 'comparison_figure', 'training_figure']
+           'samples_of_test', 'comparison_figure', 'training_figure', 'losses_figure']
 
 # %% ../nbs/18_tables.ipynb #fd98ec52
 import textwrap
@@ -53,7 +53,8 @@ def cost(
 )->pd.DataFrame: # One line per system
     "What each run took and where"
     one = check_rows(rows).groupby('system', sort=False).first()
-    return pd.DataFrame({'parameters, M': one.parameters/1e6, 'frames/s': one.fps, 'steps': one.steps, 'pairs': one.steps*one.batch, 'minutes': one.train_seconds/60})
+    return pd.DataFrame({'parameters, M': one.parameters/1e6, 'frames/s': one.fps, 'steps': one.steps, 'pairs': one.steps*one.batch,
+                         'minutes': one.train_seconds/60})
 
 def table1(
     rows # Tidy rows
@@ -62,7 +63,8 @@ def table1(
     s,paper = scores(rows),paper_table1()
     label = rows.groupby('system', sort=False).label.first()
     order = list(s.index[s.index == 'copy_source'])+[x for x in paper.index]+[x for x in s.index if x not in paper.index and x != 'copy_source']
-    out = pd.DataFrame({'method': label.reindex(order).fillna(paper.label), 'article PSNR': paper.psnr.reindex(order), 'article SSIM': paper.ssim.reindex(order),
+    out = pd.DataFrame({'method': label.reindex(order).fillna(paper.label),
+                        'article PSNR': paper.psnr.reindex(order), 'article SSIM': paper.ssim.reindex(order),
                         'PSNR': s.psnr.reindex(order).astype(float), 'SSIM': s.ssim.reindex(order).astype(float)})
     floor = out.PSNR.get('copy_source', np.nan)
     out['gain, dB'] = out.PSNR-floor
@@ -74,7 +76,8 @@ def styled(
     table # From `table1`
 ):        # A pandas Styler
     "Table 1, formatted for a page"
-    places = {c: '{:.2f}' for c in table if table[c].dtype.kind == 'f'} | {'steps': '{:,.0f}', 'pairs': '{:,.0f}', 'SSIM': '{:.3f}', 'pooled SSIM': '{:.3f}', 'frames/s': '{:.0f}', 'minutes': '{:.1f}'}
+    places = ({c: '{:.2f}' for c in table if table[c].dtype.kind == 'f'}
+              | {'steps': '{:,.0f}', 'pairs': '{:,.0f}', 'SSIM': '{:.3f}', 'pooled SSIM': '{:.3f}', 'frames/s': '{:.0f}', 'minutes': '{:.1f}'})
     ours = ['PSNR', 'SSIM', 'gain, dB']
     return (table.style.format({k: v for k,v in places.items() if k in table}, na_rep='–').hide(axis='index')
             .highlight_max(subset=ours, props='font-weight:bold').set_properties(subset=['method'], **{'text-align': 'left'})
@@ -108,7 +111,8 @@ def people_table(
     own,other = (of_test(rows, f'parametric {o}') for o in ('self', 'cross'))
     s,c = scores(rows, 'parametric self').astype(float),scores(rows, 'parametric cross').astype(float)
     m = _clip_means(other, ['psnr_eyes', 'psnr_mouth', 'psnr_face', 'coherence', 'psnr_absolute', 'psnr_driving'])
-    out = pd.DataFrame({'method': other.groupby('system', sort=False).label.first(), 'self PSNR': s.psnr, 'self SSIM': s.ssim, 'cross PSNR': c.psnr, 'cross SSIM': c.ssim,
+    out = pd.DataFrame({'method': other.groupby('system', sort=False).label.first(),
+                        'self PSNR': s.psnr, 'self SSIM': s.ssim, 'cross PSNR': c.psnr, 'cross SSIM': c.ssim,
                         'eyes': m.psnr_eyes, 'mouth': m.psnr_mouth, 'face': m.psnr_face, 'coherence': m.coherence, 'absolute': m.psnr_absolute})
     for i,k in ((3, 'self'), (6, 'cross')): out.insert(i, f'{k} gain', out[f'{k} PSNR'] - out[f'{k} PSNR'].get('copy_source', np.nan))
     leak = pd.DataFrame([{'method': 'The driving frame', 'self PSNR': PSNR_CAP, 'self SSIM': 1., 'cross PSNR': m.psnr_driving.iloc[0]}], ['driving'])
@@ -120,8 +124,10 @@ def styled_people(
     "The table of rendered people, formatted for a page"
     places = {c: '{:.3f}' if 'SSIM' in c else '{:.2f}' for c in table if table[c].dtype.kind == 'f'}
     best = {c: table[c].drop('driving').astype(float) for c in places}
-    mark = lambda v: ['font-weight:bold' if len(table) > 2 and i != 'driving' and x == (best[v.name].min() if v.name == 'coherence' else best[v.name].max()) else '' for i,x in v.items()]
-    return table.style.format(places, na_rep='–').hide(axis='index').apply(mark, subset=list(places)).set_properties(subset=['method'], **{'text-align': 'left'})
+    mark = lambda v: ['font-weight:bold' if len(table) > 2 and i != 'driving'
+                      and x == (best[v.name].min() if v.name == 'coherence' else best[v.name].max()) else '' for i,x in v.items()]
+    return (table.style.format(places, na_rep='–').hide(axis='index').apply(mark, subset=list(places))
+            .set_properties(subset=['method'], **{'text-align': 'left'}))
 
 # %% ../nbs/18_tables.ipynb #68699fa1
 def differences(
@@ -202,7 +208,7 @@ def comparison_figure(
     frames=2,   # Driving frames of each, the last among them
     labels=None # Which systems, in this order; all when not given
 ):              # A matplotlib figure
-    "Source, driving frame, the truth where it is another, and each output, as in the article's Fig. 4. Raises `InputError` for a label without samples"
+    "Source, driving frame, truth where it is another, each output, as in the article's Fig. 4. Raises `InputError` for a label without samples"
     import matplotlib.pyplot as plt
     absent = [o for o in labels or () if o not in samples]
     if absent: raise InputError(f'{", ".join(absent)}: no kept frames of this system; choose among {", ".join(samples)}.')
@@ -234,4 +240,21 @@ def training_figure(
     for label,log in logs.items(): ax.plot(log.pairs, log.psnr, marker='.', lw=1.2, color=colours[label], label=label)
     ax.set_xlabel('pairs seen'); ax.set_ylabel('held-out PSNR, dB')
     _beside(ax)
+    return fig
+
+_NO_TERM = r'^(step|pairs|seconds|psnr)$|_(phase|switch_step|sgd_lr|gap)$'
+
+def losses_figure(
+    logs # Label -> the log of its training
+):       # A matplotlib figure
+    "Every loss term along each training (running means), one panel per system"
+    import matplotlib.pyplot as plt
+    rows = -(-len(logs)//4)
+    fig,axes = plt.subplots(rows, 4, figsize=(10, 1.9*rows+.3), dpi=80, squeeze=False, layout='constrained')
+    for ax in axes.flat: ax.axis('off')
+    for ax,(label,log) in zip(axes.flat, logs.items()):
+        ax.axis('on'); ax.set_title(label, fontsize=8); ax.tick_params(labelsize=7); ax.spines[['top', 'right']].set_visible(False)
+        terms = log.loc[:, ~log.columns.str.contains(_NO_TERM)].astype(float).abs()
+        for t in terms: ax.semilogy(log.pairs, terms[t], lw=1, label=t)
+        ax.legend(fontsize=6, frameon=False)
     return fig

@@ -146,7 +146,8 @@ def system_meta(
 
 def _read_system(path):
     tensors,meta = load_tensors(path)
-    if meta.get('kind') != 'system': raise InputError(f"{path}: this is a {meta.get('kind') or 'file'} of facestudy, not a trained system; name a system's file.")
+    if meta.get('kind') != 'system':
+        raise InputError(f"{path}: this is a {meta.get('kind') or 'file'} of facestudy, not a trained system; name a system's file.")
     return tensors,meta
 
 def load_system(
@@ -156,17 +157,21 @@ def load_system(
 )->System:
     "The system, ready to animate. Raises `InputError` for a damaged or foreign file, another version, or another system than expected"
     tensors,meta = _read_system(path)
-    if expect and meta['name'] != expect: raise InputError(f"{path}: these are weights of {meta['name']!r}, and {expect!r} is needed; name its own file.")
+    if expect and meta['name'] != expect:
+        raise InputError(f"{path}: these are weights of {meta['name']!r}, and {expect!r} is needed; name its own file.")
     module,_,name = meta['class'].partition(':')
     if not module.startswith('facestudy.'): raise InputError(f"{path}: its system {meta['class']!r} is not part of facestudy; name another file.")
     try: cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError): raise InputError(f"{path}: this version of facestudy has no system {meta['class']!r}; install the version that wrote it.") from None
-    if meta['version'] != cls.version: raise InputError(f"{path}: written by version {meta['version']} of {meta['name']}, this is version {cls.version}; train it again.")
+    except (ImportError, AttributeError):
+        raise InputError(f"{path}: this version of facestudy has no system {meta['class']!r}; install the version that wrote it.") from None
+    if meta['version'] != cls.version:
+        raise InputError(f"{path}: written by version {meta['version']} of {meta['name']}, this is version {cls.version}; train it again.")
     system = cls(**meta['config'] | {k: None for k in cls.only_for_training if k in meta['config']})
     system.config,system.name = meta['config'],meta['name']
     judge = lambda k: k.startswith('discriminator')
     own = system.state_dict()
-    try: system.load_state_dict({k: v for k,v in own.items() if judge(k) and k not in tensors} | {k: v for k,v in tensors.items() if k in own or not judge(k)})
+    try: system.load_state_dict({k: v for k,v in own.items() if judge(k) and k not in tensors}
+                                | {k: v for k,v in tensors.items() if k in own or not judge(k)})
     except RuntimeError as e: raise InputError(f'{path}: its weights do not fit {name} ({str(e).splitlines()[-1].strip()}); train it again.') from e
     return system.to(device).eval()
 
@@ -246,7 +251,8 @@ class Trainer:
         for group in opt.param_groups: group['lr'] = self.recipe.rate(self.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == 'bfloat16'): terms = self.system.losses(player, pairs)
         loss = sum(terms.values())
-        if not loss.isfinite(): raise InputError(f'{self.system.name}: the loss became {loss.item()} at step {self.step}; lower the learning rate (lr={self.recipe.lr}).')
+        if not loss.isfinite():
+            raise InputError(f'{self.system.name}: the loss became {loss.item()} at step {self.step}; lower the learning rate (lr={self.recipe.lr}).')
         opt.zero_grad()
         loss.backward()
         if self.recipe.clip: nn.utils.clip_grad_norm_([p for m in modules for p in m.parameters()], self.recipe.clip, foreach=False)
@@ -277,15 +283,18 @@ class Trainer:
         tensors = {}
         state = {'model': self.system.state_dict(), 'average': self.average, 'opts': {p: o.state_dict() for p,o in self.opts.items()}}
         packed = pack(state, tensors)
-        save_tensors(path, tensors, {'kind': 'training', 'name': self.system.name, 'version': self.system.version, 'recipe': asdict(self.recipe), 'seed': self.seed,
-                                     'data': self.store.digest, 'step': self.step, 'seconds': self.seconds, 'log': self.log, 'smooth': self.smooth, 'state': packed})
+        save_tensors(path, tensors, {'kind': 'training', 'name': self.system.name, 'version': self.system.version, 'recipe': asdict(self.recipe),
+                                     'seed': self.seed, 'data': self.store.digest, 'step': self.step, 'seconds': self.seconds, 'log': self.log,
+                                     'smooth': self.smooth, 'state': packed})
 
     def load(self, path):
         "Go on from `path`. Raises `InputError` when it belongs to another run"
         tensors,meta = load_tensors(path)
-        mine = {'kind': 'training', 'name': self.system.name, 'version': self.system.version, 'recipe': asdict(self.recipe), 'seed': self.seed, 'data': self.store.digest}
+        mine = {'kind': 'training', 'name': self.system.name, 'version': self.system.version, 'recipe': asdict(self.recipe), 'seed': self.seed,
+                'data': self.store.digest}
         wrong = [k for k,v in mine.items() if meta.get(k) != v]
-        if wrong: raise InputError(f'{path}: this checkpoint belongs to another run (its {", ".join(wrong)} differ); name another folder or delete it.')
+        if wrong:
+            raise InputError(f'{path}: this checkpoint belongs to another run (its {", ".join(wrong)} differ); name another folder or delete it.')
         state = unpack(meta['state'], tensors)
         self.system.load_state_dict(state['model'])
         for k,v in state['average'].items(): self.average[k].copy_(v)
@@ -297,7 +306,8 @@ class Trainer:
     def measure(self):
         "Append a line to the log: losses now, and held-out PSNR of the averaged weights"
         with self.averaged() as system: psnr = held_out_psnr(system, self.sample, self.device)
-        self.log.append({'step': self.step, 'pairs': self.step*self.recipe.batch, 'seconds': round(self.seconds, 1), 'psnr': psnr, **self.smooth, **self._swats()})
+        self.log.append({'step': self.step, 'pairs': self.step*self.recipe.batch, 'seconds': round(self.seconds, 1), 'psnr': psnr,
+                         **self.smooth, **self._swats()})
 
     def _swats(self):
         return {f'{p}_{k}': getattr(o, v) for p,o in self.opts.items() if isinstance(o, SWATS)
@@ -310,7 +320,7 @@ class Trainer:
         until=None,       # Stop at this step instead of the last
         deadline=math.inf # Stop at this time (`time.time()`), between two steps
     )->pd.DataFrame: # The log
-        "Train to the end. An interruption between two steps saves first; one within a step goes back to the last checkpoint, at most `save_every` seconds"
+        "Train to the end. Interrupted between steps it saves first; within one it goes back to the last checkpoint, at most `save_every` seconds"
         if checkpoint and Path(checkpoint).exists(): self.load(checkpoint)
         last,saved = until or self.recipe.steps, time.time()
         bar = progress(total=self.recipe.steps, initial=self.step, desc=self.system.name, unit='step')
@@ -320,7 +330,9 @@ class Trainer:
                 self.train_step()
                 self.seconds += time.time()-start
                 if self.step % measure_every == 0 or self.step == self.recipe.steps: self.measure()
-                bar.update(); bar.set_postfix({'loss': f'{sum(self.smooth.values()):.3f}', 'psnr': f"{self.log[-1]['psnr']:.2f}" if self.log else '-'}, refresh=False)
+                bar.update()
+                bar.set_postfix({'loss': f'{sum(self.smooth.values()):.3f}',
+                                 'psnr': f"{self.log[-1]['psnr']:.2f}" if self.log else '-'}, refresh=False)
                 if checkpoint and time.time()-saved > save_every: self.save(checkpoint); saved = time.time()
         finally:
             bar.close()
