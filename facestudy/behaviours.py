@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import pandas as pd
-from .errors import ERROR_TOP, Kept, Limits, align, detail, error_map, fine, grey, leak, pull, tests_of
+from .errors import ERROR_TOP, Kept, Limits, align, detail, error_map, fine, grey, leak, named_tests, pull
 from .tables import palette, short_title
 
 # %% ../nbs/18b_behaviours.ipynb #590cada3
@@ -151,7 +151,7 @@ def _sheared(kepts, *_):
 def _shaky(kepts, rows, system):
     "Error of change, over the mean of a still photo's in the same clip; kept frames only carry pictures"
     if 'coherence' not in rows or not (rows.system == 'copy_source').any(): return _frames([], None)
-    r = rows.assign(test=tests_of(rows))
+    r = rows.assign(test=named_tests(rows))
     still = r[r.system == 'copy_source'].groupby(['test', 'clip']).coherence.mean()
     own = r[r.system == system]
     value = own.coherence.values/still.reindex(pd.MultiIndex.from_frame(own[['test', 'clip']])).values

@@ -6,10 +6,9 @@
 __all__ = ['LIMIT', 'finished', 'metrics_of', 'card', 'release', 'release_aid']
 
 # %% ../nbs/16a_release.ipynb #efb12b80
-import shutil
 import numpy as np
 import pandas as pd
-from .aids import AIDS, fit_aid
+from .aids import AIDS, aid, fit_aid, load_aid
 from .core import InputError, load_tensors, sha256, write_text
 from .metrics import summarise
 from .study import SYSTEMS, checkpoints_dir, open_data, runs_dir
@@ -113,8 +112,10 @@ def release_aid(
     "Release an aid that was trained here"
     path = checkpoints_dir()/f'{name}.safetensors'
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(fit_aid(name, runs_dir(), small=profile == 'smoke'), path)
+        whole = fit_aid(name, runs_dir(), small=profile == 'smoke')
+        model,meta = load_aid(name, whole),load_tensors(whole)[1]
+        for p in model.parameters(): p.data = p.data.half() if p.ndim > 1 else p.data
+        aid(name).get('save')(path, model, **{k: meta[k] for k in ('steps', 'seed', 'data', 'loss', 'score')})
     meta = load_tensors(path)[1]
     write_text(path.with_suffix('.md'), f"""# {name}
 

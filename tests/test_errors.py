@@ -8,7 +8,7 @@ from skimage import data
 from facestudy.clips import JoinedStore
 from facestudy.core import InputError
 from facestudy.errors import (Kept, align, box_mask, causes, clip_scores, colour_price, detail, error_map, error_shares, gallery_figure,
-                              kept_frames, kept_of, known_of, leak, rolled, scatter_figure, tests_of as which_tests, turned, why, worst_clips, worst_frame)
+                              kept_frames, kept_of, known_of, leak, named_tests, rolled, scatter_figure, turned, why, worst_clips, worst_frame)
 from facestudy.metrics import PSNR_CAP, psnr
 from facestudy.parametric_clips import parametric_store
 from facestudy.study import sample_name
@@ -106,7 +106,7 @@ def test_worst_clips_and_missing_floor():
     w = worst_clips(rows, 'one', 1)
     assert list(w['clip']) == ['d', 'a'] and list(w.by) == ['PSNR', 'gain'] and w.gain.iloc[1] == pytest.approx(-1)
     assert list(worst_clips(rows[rows.system == 'one'], 'one', 1)['clip']) == ['d']         # no floor, no gain
-    assert clip_scores(rows.drop(columns='test')).test.eq('real').all() and which_tests(rows.drop(columns='test')).eq('real').all()
+    assert clip_scores(rows.drop(columns='test')).test.eq('real').all() and named_tests(rows.drop(columns='test')).eq('real').all()
     with pytest.raises(InputError, match='no system'): worst_clips(rows, 'three')
 
 NAMES = ['X2Face', 'MoCoGAN (conditional, ours)', 'Monkey-Net', 'Few-shot (feed-forward)', 'PuppeteerGAN-style', 'First-order model',
