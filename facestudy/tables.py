@@ -75,13 +75,15 @@ def table1(
 def styled(
     table # From `table1`
 ):        # A pandas Styler
-    "Table 1, formatted for a page"
+    "Table 1, formatted for a page; the best of each column is bold, a row called a ceiling is no rival"
     places = ({c: '{:.2f}' for c in table if table[c].dtype.kind == 'f'}
               | {'steps': '{:,.0f}', 'pairs': '{:,.0f}', 'SSIM': '{:.3f}', 'pooled SSIM': '{:.3f}', 'frames/s': '{:.0f}', 'minutes': '{:.1f}'})
     ours = ['PSNR', 'SSIM', 'gain, dB']
     return (table.style.format({k: v for k,v in places.items() if k in table}, na_rep='–').hide(axis='index')
-            .highlight_max(subset=ours, props='font-weight:bold').set_properties(subset=['method'], **{'text-align': 'left'})
-            .set_properties(subset=['article PSNR', 'article SSIM'], **{'color': '#777'}))
+            .highlight_max(subset=pd.IndexSlice[table.index[~_ceiling(table)], ours], props='font-weight:bold')
+            .set_properties(subset=['method'], **{'text-align': 'left'}).set_properties(subset=['article PSNR', 'article SSIM'], **{'color': '#777'}))
+
+def _ceiling(table): return table.method.str.endswith('(ceiling)')
 
 def per_clip(
     rows # Tidy rows
@@ -123,8 +125,8 @@ def styled_people(
 ):        # A pandas Styler
     "The table of rendered people, formatted for a page"
     places = {c: '{:.3f}' if 'SSIM' in c else '{:.2f}' for c in table if table[c].dtype.kind == 'f'}
-    best = {c: table[c].drop('driving').astype(float) for c in places}
-    mark = lambda v: ['font-weight:bold' if len(table) > 2 and i != 'driving'
+    best = {c: table[c][~_ceiling(table)].drop('driving').astype(float) for c in places}
+    mark = lambda v: ['font-weight:bold' if len(table) > 2 and i in best[v.name]
                       and x == (best[v.name].min() if v.name == 'coherence' else best[v.name].max()) else '' for i,x in v.items()]
     return (table.style.format(places, na_rep='–').hide(axis='index').apply(mark, subset=list(places))
             .set_properties(subset=['method'], **{'text-align': 'left'}))
