@@ -11,8 +11,8 @@ import pandas as pd
 from .aids import AIDS, aid, fit_aid, load_aid
 from .core import InputError, load_tensors, sha256, write_text
 from .metrics import summarise
-from .study import SYSTEMS, checkpoints_dir, open_data, runs_dir
-from .training import load_system, save_system, system_meta
+from .study import SYSTEMS, checkpoints_dir, open_data, runs_dir, system_class
+from .training import System, load_system, save_system, system_meta
 
 # %% ../nbs/16a_release.ipynb #6bac0b04
 def finished(
@@ -87,12 +87,12 @@ def release(
     "The best finished run of every system that learns, and the aids, to `checkpoints_dir()`. Raises `InputError` without a run, or above `LIMIT`"
     store,rows = open_data(profile),[]
     for s in systems:
+        if system_class(s).players is System.players: continue             # nothing to learn
         runs = finished(s, profile, store.digest)
         if not runs:
             raise InputError(f'{s}: no finished run at profile {profile} on these data; '
                              f'train it with `facestudy study --profile {profile} --systems {s}`.')
         system,meta = load_system(runs[0]/'system.safetensors'),system_meta(runs[0]/'system.safetensors')
-        if not system.players(): continue                                  # nothing was learned
         path,metrics = checkpoints_dir()/f'{s}.safetensors',metrics_of(pd.read_csv(runs[0]/'rows.csv'))
         system.name = s
         save_system(path, system, slim=True, **{k: v for k,v in meta.items() if k not in ('kind', 'class', 'name', 'version', 'config')})

@@ -244,7 +244,7 @@ def training_figure(
     _beside(ax)
     return fig
 
-_NO_TERM = r'^(step|pairs|seconds|psnr)$|_(phase|switch_step|sgd_lr|gap)$'
+_NO_TERM = r'^(?:step|pairs|seconds|psnr)$|_(?:phase|switch_step|sgd_lr|gap)$'
 
 def losses_figure(
     logs # Label -> the log of its training
