@@ -25,7 +25,7 @@ gallery: .venv/installed ## The gallery of rendered people, reports/gallery.html
 	$(BIN)/facestudy gallery
 
 test: .venv/installed   ## All tests: notebooks, package, smoke study twice
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests
+	$(BIN)/python -m pytest -q -n 2 tests
 
 lab: .venv/installed    ## JupyterLab on nbs/
 	$(BIN)/jupyter lab --notebook-dir=nbs

@@ -5,6 +5,7 @@ os.environ['FACESTUDY_PROGRESS'] = '0'
 for k in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'): os.environ.setdefault(k, '1')
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 from facestudy.core import InputError
 from facestudy.embedded import embedded_store
 
@@ -14,3 +15,12 @@ def embedded():
     "The embedded clips at 32 px; tests that need them are skipped only where the package index is out of reach"
     try: return embedded_store(32)
     except InputError as e: pytest.skip(f'no embedded clips on this machine: {e}')
+
+
+class OneWorkerForTheStudy(LoadScopeScheduling):
+    "Test files that share the smoke study go to one worker, so that it runs twice and not twice per worker; all other tests are dealt out one by one"
+    def _split_scope(self, nodeid):
+        return 'study' if any(f'tests/{f}.py' in nodeid for f in ('test_study', 'test_release')) else nodeid
+
+
+def pytest_xdist_make_scheduler(config, log): return OneWorkerForTheStudy(config, log)

@@ -81,6 +81,7 @@ def test_animate_superres_and_size(capsys, made, weights, tmp_path):
 
 def test_a_trained_system_by_its_name(capsys, made, weights, tmp_path, monkeypatch):
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'runs'))
+    monkeypatch.setenv('FACESTUDY_CHECKPOINTS', str(tmp_path/'none'))
     code,_,err = animate(capsys, made, 'improved', tmp_path/'o.mp4')
     assert code == 1 and 'improved: no trained system of this name (trained: none yet)' in err[0]
     for i,run_id in enumerate(('quick-improved-1', 'quick-improved-2', 'smoke-improved-3', 'quick-suggested-4')):

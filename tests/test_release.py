@@ -9,8 +9,6 @@ from facestudy.report import report
 from facestudy.study import TIMINGS, checkpoints_dir, open_data, plan, released_file, runs_dir, study
 from facestudy.training import load_system, system_meta
 
-pytestmark = pytest.mark.xdist_group('study')
-
 @pytest.fixture(scope='module')
 def shipped(embedded, tmp_path_factory):
     "Two systems of the smoke study, trained and released"

@@ -17,8 +17,6 @@ from facestudy.tables import has_people, of_test, people_table, samples_of_test,
 from facestudy.training import CopySource, System, load_system
 
 
-pytestmark = pytest.mark.xdist_group('study')     # one worker: the smoke study runs twice, not twice per worker
-
 
 @pytest.fixture(scope='session')
 def people():
