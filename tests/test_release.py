@@ -52,8 +52,6 @@ def test_released_weights_score_what_the_run_scored(shipped):
 def test_the_page_says_which_it_did(shipped, tmp_path):
     page = report('smoke', ['copy_source', 'suggested'], out=tmp_path/'a', device='cpu').read_text()
     assert 'Measured from the released weights' in page and 'Everything was trained' not in page
-    page = report('smoke', ['copy_source', 'suggested'], out=tmp_path/'b', device='cpu', released=False).read_text()
-    assert 'Everything was trained for this page' in page and 'Measured from the released' not in page
 
 def test_weights_of_another_profile_are_not_taken(shipped):
     assert released_file('suggested', 'smoke') and released_file('suggested', 'quick') is None and released_file('improved', 'smoke') is None

@@ -57,6 +57,7 @@ def test_page_shows_the_table(twice):
     page = twice[0].read_text()
     for s in SYSTEMS.values(): assert s.label in page
     assert '30.74' in page and 'article' in page
+    assert 'Everything was trained for this page' in page and 'Measured from the released' not in page
 
 
 def test_rows_tell_where_they_come_from(twice):
