@@ -19,7 +19,7 @@ class Pairs:
     "A batch of training pairs"
     source:torch.Tensor      # (B, 3, S, S) in [0, 1]
     driving:torch.Tensor     # (B, 3, S, S), frames of the same clips: also the target
-    source_face:torch.Tensor # (B, 4) centre x, y, half width, half height in [-1, 1]; NaN where none
+    source_face:torch.Tensor # (B, 4) centre x, y, half width, half height in [-1, 1]; NaN where none. Landmarks x, y may follow: (B, 4+2K)
     driving_face:torch.Tensor# (B, 4)
     identity:torch.Tensor=None # (B,) int64: which of the training people; None where nobody asks
     more:torch.Tensor=None     # (B, N, 3, S, S) further frames of the same clips
@@ -78,13 +78,14 @@ def _tint(x, strength, columns, run):
     return (((x-mean)*c + mean)*b).clamp(0, 1)
 
 def move_faces(
-    faces, # (B, 4) normalised boxes
+    faces, # (B, 4) normalised boxes, or (B, 4+2K) with landmarks
     theta  # (B, 2, 3) output position -> where it looks
-):         # (B, 4) the boxes in the output
-    "Boxes after the picture was resampled by `theta`"
+):         # The same in the output
+    "Boxes and landmarks after the picture was resampled by `theta`"
     back = inverse2x2(theta[:, :, :2])
     centre = (back @ (faces[:, :2] - theta[:, :, 2])[..., None])[..., 0]
-    return torch.cat([centre, faces[:, 2:]*back.det().abs().sqrt()[:, None]], -1)
+    points = (faces[:, 4:].unflatten(1, (-1, 2)) - theta[:, None, :, 2]) @ back.mT
+    return torch.cat([centre, faces[:, 2:4]*back.det().abs().sqrt()[:, None], points.flatten(1)], -1)
 
 def augment(
     pairs:Pairs,

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SHARED', 'SYSTEMS', 'PROFILES', 'CODE', 'REGION_SCORES', 'TIMINGS', 'Entry', 'system_class', 'Profile',
            'fast_precision', 'runs_dir', 'checkpoints_dir', 'aid_source', 'aid_file', 'Run', 'plan', 'open_clips',
-           'with_people', 'open_data', 'group_of', 'Take', 'crossed', 'takes', 'remake', 'score_take', 'split_in_words',
-           'fit', 'provenance', 'measure', 'sample_name', 'rows_of', 'released_file', 'released_rows', 'rows_from',
-           'prepare_runs', 'fit_named', 'fit_superres', 'study']
+           'with_people', 'open_data', 'group_of', 'Take', 'crossed', 'own_take', 'takes', 'remake', 'score_take',
+           'split_in_words', 'fit', 'provenance', 'measure', 'sample_name', 'rows_of', 'released_file', 'released_rows',
+           'rows_from', 'prepare_runs', 'fit_named', 'fit_superres', 'study']
 
 # %% ../nbs/16_study.ipynb #88001a12
 import importlib, inspect, json, math, os, time
@@ -179,7 +179,8 @@ class Run:
     @property
     def id(self)->str:
         "Short name that changes whenever any setting does"
-        return f'{self.profile}-{self.system}-{short_hash({k: v for k,v in asdict(self).items() if k != "aids" or v})}'
+        known = asdict(self) | {'recipe': {k: v for k,v in asdict(self.recipe).items() if v is not None}}      # settings that came later keep old names
+        return f'{self.profile}-{self.system}-{short_hash({k: v for k,v in known.items() if k != "aids" or v})}'
 
     def flat(self)->dict:
         "All settings by name, for a page that compares runs"
@@ -288,7 +289,12 @@ def crossed(
     "Who is driven by whom: each clip of the test is the truth once, where somebody else makes its motion"
     return people.cross(len(people.segments('test')))
 
-def _own(test, store, s, labels=None):
+def own_take(
+    test:str,   # As `Take`
+    store,      # The clip store
+    s,          # A segment of it
+    labels=None # As `Take`
+)->Take:
     "Somebody driven by the same stretch"
     part = slice(s.start, s.stop)
     x,faces = np.array(store.frames(s.name)[part]),np.array(store.faces(s.name)[part])
@@ -305,9 +311,9 @@ def takes(
 ):        # Generator of `Take`
     "Everything that is tested, in a fixed order"
     real,people = (group_of(store, g) for g in ('real', 'parametric'))
-    yield from (_own('real', real, s) for s in real.segments('test'))
+    yield from (own_take('real', real, s) for s in real.segments('test'))
     if people is None: return
-    yield from (_own('parametric self', people, s, people.truth(s.name).labels[s.start:s.stop]) for s in people.segments('test'))
+    yield from (own_take('parametric self', people, s, people.truth(s.name).labels[s.start:s.stop]) for s in people.segments('test'))
     yield from (_other(people, a, b) for a,b in crossed(people))
 
 def remake(

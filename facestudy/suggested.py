@@ -64,8 +64,8 @@ class Suggested(KeypointSystem):
     def __init__(self,
         size=64,                      # Side of the images
         keypoints=10,                 # K
-        encoder='resnet18',           # The keypoint detector's encoder
-        encoder_weights=None,         # None, or 'imagenet' where torchvision's hub is reachable
+        encoder='resnet18',           # The keypoint detector's encoder, a name in `facestudy.encoders.ENCODERS`
+        encoder_weights=None,         # None, or 'imagenet'
         encoder_stages=4,             # How many of the ResNet's four stages
         detector_scale=1.,            # Side the detector sees over the image's side
         use_faces=True,               # Viola–Jones prior on the keypoint maps

@@ -18,18 +18,18 @@ class SuggestedSuperres(Suggested):
 
     def __init__(self,
         size=128,          # Side of the images; a multiple of twice `scale`
-        superres_width=16, # As `facestudy.superres.SuperResolution`
+        superres_width=16, # As `facestudy.superres.SuperResolution`; 0: bicubic enlargement instead, in an ablation
         scale=2,           # How many times smaller the method works
         **settings         # Everything else of `Suggested`
     ):
         super().__init__(size//scale, **settings)
         self.size,self.scale = size,scale
         self.config = self.config | dict(size=size, superres_width=superres_width, scale=scale)
-        self.superres = SuperResolution(superres_width, scale)
+        if superres_width: self.superres = SuperResolution(superres_width, scale)
 
     def players(self):
         "Generator, discriminator, and the network that enlarges"
-        return super().players() | {'superres': [self.superres]}
+        return super().players() | ({'superres': [self.superres]} if self.config['superres_width'] else {})
 
     def keypoints(self, image, face=None):
         "{'points': (B, K, 2)} of the halved image"
@@ -37,7 +37,8 @@ class SuggestedSuperres(Suggested):
 
     def render(self, source, source_kp, driving_kp):
         "(B, 3, S, S) frames, made small and enlarged"
-        return self.superres(self.stages(degrade(source, self.scale), source_kp, driving_kp)[0])
+        small = self.stages(degrade(source, self.scale), source_kp, driving_kp)[0]
+        return self.superres(small) if self.config['superres_width'] else bicubic(small, self.scale).clamp(0, 1)
 
     def losses(self, player, pairs:Pairs):
         "Eq. 6 at half the side for generator and discriminator, Eq. 7 for the network that enlarges"

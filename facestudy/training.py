@@ -74,7 +74,7 @@ class CopySource(System):
 OPTIMISERS = {'adamw': lambda groups,r: torch.optim.AdamW(groups, lr=r.lr, betas=(.9, .99), weight_decay=r.weight_decay, fused=True),
               'adam':  lambda groups,r: torch.optim.Adam(groups, lr=r.lr, betas=(.9, .999), fused=True),
               'sgd':   lambda groups,r: torch.optim.SGD(groups, lr=r.lr, momentum=.9, fused=True),
-              'swats': lambda groups,r: SWATS(groups, lr=r.lr, eps_switch=r.eps_switch)}
+              'swats': lambda groups,r: SWATS(groups, lr=r.lr, eps_switch=r.eps_switch, switch_at=r.switch_at)}
 
 @dataclass(frozen=True)
 class Recipe:
@@ -91,6 +91,7 @@ class Recipe:
     augment:float=1.          # Strength of the augmentation
     precision:str='float32'   # 'float32' or 'bfloat16' (autocast)
     eps_switch:float=1e-9     # SWATS: the published threshold
+    switch_at:int=None        # SWATS: switch at this step whatever the threshold says
 
     def __post_init__(self):
         if self.optimiser not in OPTIMISERS: raise InputError(f'optimiser {self.optimiser!r} is unknown; use one of {", ".join(OPTIMISERS)}.')

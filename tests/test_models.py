@@ -5,7 +5,8 @@ import pytest
 import torch
 from facestudy.bench import bare, frame_cost, step_memory
 from facestudy.core import InputError, seed_all
-from facestudy.keypoints import KeypointDetector, resnet
+from facestudy.encoders import resnet
+from facestudy.keypoints import KeypointDetector
 from facestudy.losses import VGG19, PerceptualLoss
 from facestudy.motion import DenseMotion
 from facestudy.study import PROFILES, SYSTEMS
