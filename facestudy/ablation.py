@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FACTORS', 'BASE', 'CONTRIBUTIONS', 'SCALES', 'TRIES', 'TUNING_SEED', 'TEN', 'GUIDES', 'LOOKS', 'GRID', 'Level',
            'cell', 'cell_name', 'one_factor', 'factorial_cells', 'Scale', 'scale_of', 'planned', 'guided', 'run_of',
-           'data_of', 'landmarker_of', 'work', 'keep', 'kept', 'tasks_of', 'tuning_tasks', 'tuned', 'gather',
-           'store_results', 'run_tasks', 'ablation', 'read_results']
+           'data_of', 'landmarker_of', 'probes_of', 'strange', 'work', 'keep', 'kept', 'tasks_of', 'tuning_tasks',
+           'tuned', 'gather', 'store_results', 'run_tasks', 'ablation', 'read_results']
 
 # %% ../nbs/18d_ablation.ipynb #c1ce64ef
 import copy, itertools, json, os, time
@@ -20,8 +20,8 @@ from .clips import JoinedStore
 from .core import ROOT, InputError, atomic, pick_device, sha256, write_text
 from .farm import farm
 from .parametric_clips import ParametricStore
-from .probes import look_closer, study_probes, validation_probes
-from .study import PROFILES, Run, aid_file, aid_source, fast_precision, fit, group_of, open_data, plan, runs_dir
+from .probes import look_closer, probes, study_probes, validation_probes
+from .study import PROFILES, SYSTEMS, Run, aid_file, aid_source, fast_precision, fit, group_of, open_data, plan, runs_dir
 from .training import load_system, system_meta
 
 # %% ../nbs/18d_ablation.ipynb #d8860f25
@@ -53,8 +53,10 @@ FACTORS = {
     'motion': _one('motion', translation=('translation', 'translation'), affine=('local affine', 'affine')),
     'mask': _one('use_mask', off=('off', False), on=('Eq. 2', True)),
     'keypoints': _one('keypoints', five=('5', 5), ten=('10', 10), twenty=('20', 20)),
+    'system': {'suggested': Level("the article's method")} | {s: Level(SYSTEMS[s].label) for s in
+                                                           ('copy_source', 'first_order', 'x2face', 'monkey_net', 'puppeteer_gan', 'few_shot', 'mocogan')},
 }
-BASE = dict(encoder='lite0_imagenet', landmarks='viola_jones', superres='ours', optimiser='swats', adversarial='on', motion='affine', mask='on', keypoints='ten')
+BASE = dict(encoder='lite0_imagenet', landmarks='viola_jones', superres='ours', optimiser='swats', adversarial='on', motion='affine', mask='on', keypoints='ten', system='suggested')
 CONTRIBUTIONS = dict(encoder='unet', landmarks='none', superres='bicubic', optimiser='adam')   # the level without each of the article's four
 
 def cell(
@@ -104,7 +106,7 @@ def planned(
 )->list: # Of (cell, seed), headline first
     "Every cell and seed of the grid, each once"
     s = scale_of(profile)
-    headline = [cell()] + [cell(**{f: off}) for f,off in CONTRIBUTIONS.items()]
+    headline = [cell(), cell(system='copy_source')] + [cell(**{f: off}) for f,off in CONTRIBUTIONS.items()]
     rounds = [(c, n) for cells,seeds in ((headline, s.seeds), (one_factor(), s.fewer), (factorial_cells(), s.fewer)) for n in range(seeds) for c in cells]
     return list({(cell_name(c), n): (c, n) for c,n in rounds}.values())
 
@@ -148,14 +150,15 @@ def run_of(
     profile:str,
     store,        # As `open_data`; guided where the cell wants it
     seed:int,
-    lr:float,     # Learning rate
+    lr:float,     # Learning rate of the article's method; other systems keep the shared recipe's
     device='auto'
 )->Run:
     "The training that a cell, a seed and a rate stand for"
     s,levels = scale_of(profile),[FACTORS[f][l] for f,l in c.items()]
-    recipe = dict(steps=s.steps, batch=s.batch, lr=lr) | {k: v for l in levels for k,v in l.recipe}
+    recipe = dict(steps=s.steps, batch=s.batch) | ({} if profile == 'smoke' else {'precision': fast_precision(device)})
+    if c['system'] != 'suggested': return plan(c['system'], profile, store, seed, **recipe)
+    recipe |= dict(lr=lr) | {k: v for l in levels for k,v in l.recipe}
     if recipe.get('switch_at'): recipe['switch_at'] = s.steps//2
-    if profile != 'smoke': recipe['precision'] = fast_precision(device)
     run = plan('suggested_superres', profile, store, seed, **recipe)
     settings = json.loads(run.settings) | {k: v for l in levels for k,v in l.settings}
     if settings['superres_width'] is None: run,settings = replace(run, system='suggested'),{k: v for k,v in settings.items() if k != 'superres_width'}
@@ -177,6 +180,16 @@ def landmarker_of(profile, device='auto'):
     "The landmark detector that measures"
     return load_aid('landmarker', aid_file('landmarker', aid_source('landmarker', profile), profile, device))
 
+def probes_of(task, store)->list:
+    "What a task is measured on: strangers when a rate is chosen; turned heads, grimaces and drawn faces only for the base and for other systems"
+    size = PROFILES[task['profile']].size
+    if task['tuning']: return validation_probes(size)
+    return list(study_probes(store)) + (strange(task['profile']) if task['cell'] | {'system': 'suggested'} == BASE else [])
+
+def strange(profile)->list:
+    "Turned heads, grimaces and drawn faces at the scale of a profile"
+    return probes(PROFILES[profile].size, *((2, 8) if profile == 'smoke' else ()))
+
 def work(
     task:dict # cell, profile, seed, lr, tuning (bool), clips, device
 )->dict: # rows, log: DataFrames; look: {clip: pictures}; run: dict of everything about the run
@@ -186,11 +199,11 @@ def work(
     run = run_of(task['cell'], task['profile'], store, task['seed'], task['lr'], task['device'])
     weights,device = fit(run, store, task['device']),pick_device(task['device'])
     system,meta,start = load_system(weights, device),system_meta(weights),time.perf_counter()
-    probes = validation_probes(PROFILES[task['profile']].size) if task['tuning'] else list(study_probes(store))
-    names = [p.take.clip for p in probes if p.take.cross][:LOOKS] if task['seed'] == 0 else []
-    rows,look = look_closer(system, probes, landmarker_of(task['profile'], device), device, names)
+    asked = probes_of(task, store)
+    names = [p.take.clip for p in asked if p.take.cross][:LOOKS] if task['seed'] == 0 else []
+    rows,look = look_closer(system, asked, landmarker_of(task['profile'], device), device, names)
     size = sum(p.numel() for n,p in system.named_parameters() if not n.startswith('discriminator'))
-    about = dict(run=run.id, cell=cell_name(task['cell']), **task['cell'], profile=task['profile'], seed=task['seed'], lr=task['lr'], steps=meta['steps'],
+    about = dict(run=run.id, cell=cell_name(task['cell']), **task['cell'], profile=task['profile'], seed=task['seed'], lr=run.recipe.lr, steps=meta['steps'],
                  pairs=meta['steps']*run.recipe.batch, parameters=size, data=store.digest[:12], precision=run.recipe.precision, device=meta['device'],
                  versions=meta['versions'], train_seconds=meta['seconds'], test_seconds=round(time.perf_counter()-start, 1))
     return {'rows': rows, 'log': pd.DataFrame(meta['log']), 'look': look, 'run': about}
@@ -288,7 +301,7 @@ def ablation(
 )->dict: # As `gather`, of the cells
     "Tune, then train and measure every cell that is missing. Raises `InputError` for an unknown profile or scheduler"
     folder = Path(folder or ROOT/'reports')
-    scale_of(profile); landmarker_of(profile); validation_probes(PROFILES[profile].size)        # made once, before workers ask for them
+    scale_of(profile); landmarker_of(profile); strange(profile)                                # made once, before workers ask for them
     tuning = run_tasks(tuning_tasks(profile, clips, device), folder, 'tuning', address, workers, 'learning rates')
     rates,cells = tuned(tuning['runs'], tuning['rows']),planned(profile)
     return run_tasks(tasks_of(profile, cells, [rates[c['optimiser']] for c,_ in cells], clips, device), folder, 'ablation', address, workers, 'cells')

@@ -122,8 +122,8 @@ def needed_seeds(
     left = threshold**2 - (norm.ppf((1+level)/2) + norm.ppf(power))**2*_clip_variance(d)
     if left <= 0: return math.inf
     n,sd = np.arange(2, 1001),d.mean(1).std(ddof=1)
-    if sd*1e3 < left**.5: return 2.               # beyond any doubt, and beyond the range of the noncentral t
-    enough = TTestPower().power(left**.5/sd, n, round(1-level, 12)) >= power
+    effect = left**.5/max(sd, 1e-4*left**.5)
+    enough = TTestPower().power(effect, n, (1-level)/2, alternative='larger') >= power # the tail that counts; SciPy's other one is often NaN
     return float(n[enough.argmax()]) if enough.any() else math.inf
 
 # %% ../nbs/12b_contrasts.ipynb #d3510e0c

@@ -239,6 +239,6 @@ def keypoint_stability(
 )->float: # % of the frame's side; NaN where no keypoint is known
     "Mean distance between keypoints of moved frames and moved keypoints of frames: 0 is best. Raises `InputError` for frames without boxes"
     frames,faces = np.asarray(frames),torch.from_numpy(np.array(faces, np.float32))
-    if faces.shape != (len(frames), 4): raise InputError(f'faces are {tuple(faces.shape)} for {len(frames)} frames; give one box per frame.')
+    if faces.ndim != 2 or len(faces) != len(frames) or faces.shape[1] < 4: raise InputError(f'faces are {tuple(faces.shape)} for {len(frames)} frames; give one box per frame.')
     d = [_strays(find, to_tensor(frames[i:i+batch]), faces[i:i+batch], move_map(*m)) for i in range(0, len(frames), batch) for m in moves]
     return float(torch.cat([o.flatten() for o in d]).nanmean()) if d else math.nan
