@@ -92,7 +92,7 @@ class Scale:
     fewer:int      # Of every other cell
     tries:int      # Rates tried of each optimiser
 
-SCALES = {'smoke': Scale(4, 2, 2, 2, 2), 'quick': Scale(240, 8, 5, 3, 4)}
+SCALES = {'smoke': Scale(4, 2, 2, 2, 2), 'quick': Scale(160, 8, 5, 3, 4)}
 TRIES = {'adam': (3e-4, 1e-3, 3e-3, 1e-2), 'swats': (3e-4, 1e-3, 3e-3, 1e-2), 'swats_fixed': (3e-4, 1e-3, 3e-3, 1e-2), 'sgd': (1e-2, 3e-2, 1e-1, 3e-1)}
 TUNING_SEED = 100
 

@@ -7,6 +7,7 @@ __all__ = ['COLOURS', 'paired', 'needed_seeds', 'Contrast', 'contrast', 'adjuste
 
 # %% ../nbs/12b_contrasts.ipynb #0ee94276
 import math
+from bisect import bisect_left
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 
@@ -121,10 +122,10 @@ def needed_seeds(
     if threshold is None or len(d) < 2 or not d.size: return math.nan
     left = threshold**2 - (norm.ppf((1+level)/2) + norm.ppf(power))**2*_clip_variance(d)
     if left <= 0: return math.inf
-    n,sd = np.arange(2, 1001),d.mean(1).std(ddof=1)
-    effect = left**.5/max(sd, 1e-4*left**.5)
-    enough = TTestPower().power(effect, n, (1-level)/2, alternative='larger') >= power # the tail that counts; SciPy's other one is often NaN
-    return float(n[enough.argmax()]) if enough.any() else math.inf
+    effect = left**.5/max(d.mean(1).std(ddof=1), 1e-4*left**.5)
+    def reached(n): return TTestPower().power(effect, n, (1-level)/2, alternative='larger') # the tail that counts; SciPy's other one is often NaN
+    n = 2 + bisect_left(range(2, 1001), power, key=reached)
+    return float(n) if n <= 1000 else math.inf
 
 # %% ../nbs/12b_contrasts.ipynb #d3510e0c
 @dataclass(frozen=True)

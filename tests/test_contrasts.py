@@ -139,7 +139,7 @@ def test_clips_that_vary_and_seeds_that_do_not():
     x = np.random.default_rng(0).normal(.3, 1, 20)
     c = contrast(np.tile(x, (3, 1)))
     t = stats.ttest_1samp(x, 0).confidence_interval()
-    assert c.low <= t.low and c.high >= t.high
+    assert c.low <= t.low + 1e-12 and c.high >= t.high - 1e-12
 
 def test_p_is_never_zero():
     for d in (np.full((3, 8), 5.), 100 + luck(np.random.default_rng(0), 5, .1, .1)): assert 2/10_000 <= contrast(d).p < .001
@@ -166,8 +166,12 @@ def test_holm_by_hand_and_bonferroni_intervals():
 
 def test_family_error_is_kept():
     rng,false = np.random.default_rng(0),0
-    for _ in range(60): false += any(c.p < .05 for c in adjusted({i: luck(rng, 5, 1, .5, 8) for i in range(5)}, resamples=999).values())
-    assert false <= 7                                     # 3 expected; 7 or fewer in 98 of 100 such tests
+    raw = 0
+    for _ in range(20):
+        diffs = {i: luck(rng, 5, 1, .5, 8) for i in range(15)}
+        false += any(c.p < .05 for c in adjusted(diffs, resamples=999).values())
+        raw += any(contrast(d, resamples=999).p < .05 for d in diffs.values())
+    assert false <= 3 < raw                               # one family in twenty may err; uncorrected it is every other one
 
 
 def test_needed_shrinks_with_the_spread():
@@ -212,9 +216,9 @@ def test_factorial_recovers_what_was_planted():
     assert (t.seeds == 3).all() and (t.clips == 8).all() and (t.df == 24-3-6).all()
 
 def test_factorial_interval_covers():
-    hits = [((t.low <= v) & (v <= t.high)).tolist() for i in range(60) for t in [factorial(grid(np.random.default_rng(i), clips=4), 'psnr', FACTORS)]
+    hits = [((t.low <= v) & (v <= t.high)).tolist() for i in range(20) for t in [factorial(grid(np.random.default_rng(i), clips=4), 'psnr', FACTORS)]
             for v in [pd.Series({'a': 1.3, 'b': -.5, 'c': .3, 'a x b': 0, 'a x c': .3, 'b x c': 0})]]
-    assert .92 <= np.mean(hits) <= .98
+    assert .89 <= np.mean(hits) <= .99
 
 def test_factorial_order_and_holes():
     t = grid(np.random.default_rng(0))
