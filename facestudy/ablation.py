@@ -174,7 +174,7 @@ def data_of(
     return guided(store, guide) if guide else store
 
 # %% ../nbs/18d_ablation.ipynb #c4792c1f
-LOOKS = 2 # clips of which a frame is kept: the first rendered ones that somebody else drives
+LOOKS = 'real', 'parametric cross', 'turning', 'cartoon', 'pencil' # tests of whose first clip a frame is kept
 
 def landmarker_of(profile, device='auto'):
     "The landmark detector that measures"
@@ -192,7 +192,7 @@ def strange(profile)->list:
 
 def work(
     task:dict # cell, profile, seed, lr, tuning (bool), clips, device
-)->dict: # rows, log: DataFrames; look: {clip: pictures}; run: dict of everything about the run
+)->dict: # rows, log: DataFrames; look: {test: pictures}; run: dict of everything about the run
     "Train a cell, or go on with it, and measure it"
     os.environ['FACESTUDY_PROGRESS'] = '0'                            # many at once: the grid has its own bar
     store = data_of(task['cell'], task['profile'], task['clips'])
@@ -200,8 +200,7 @@ def work(
     weights,device = fit(run, store, task['device']),pick_device(task['device'])
     system,meta,start = load_system(weights, device),system_meta(weights),time.perf_counter()
     asked = probes_of(task, store)
-    names = [p.take.clip for p in asked if p.take.cross][:LOOKS] if task['seed'] == 0 else []
-    rows,look = look_closer(system, asked, landmarker_of(task['profile'], device), device, names)
+    rows,look = look_closer(system, asked, landmarker_of(task['profile'], device), device, LOOKS if task['seed'] == 0 else ())
     size = sum(p.numel() for n,p in system.named_parameters() if not n.startswith('discriminator'))
     about = dict(run=run.id, cell=cell_name(task['cell']), **task['cell'], profile=task['profile'], seed=task['seed'], lr=run.recipe.lr, steps=meta['steps'],
                  pairs=meta['steps']*run.recipe.batch, parameters=size, data=store.digest[:12], precision=run.recipe.precision, device=meta['device'],
@@ -260,7 +259,7 @@ def tuned(
 
 def gather(
     names # Of tasks
-)->dict: # runs, rows, logs: DataFrames; looks: {'cell: clip': pictures}
+)->dict: # runs, rows, logs: DataFrames; looks: {'cell: test': pictures}
     "What there is of the results"
     have = [n for n in names if kept(n)]
     runs = [json.loads((_folder(n)/'run.json').read_text()) for n in have]

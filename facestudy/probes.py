@@ -194,8 +194,8 @@ def look_closer(
     probes,    # `Probe`s
     landmarker,
     device='cpu',
-    keep=()    # Names of clips of which one frame is kept
-)->tuple: # Lines of `by_clip` with `stability` and the shares moved; {clip: uint8 (4, S, S, 3): source, driving, truth, output}
+    keep=()    # Tests of whose first clip the last frame is kept
+)->tuple: # Lines of `by_clip` with `stability`, the share of frames with a `found` face and the shares moved; {test: uint8 (4, S, S, 3): source, driving, truth, output}
     "Re-make every probe and measure it. A drawn face, and somebody driven by another, takes over motion, not pose"
     lines,kept = [],{}
     for p in progress(probes, desc=f'{system.name}: probes', unit='clip'):
@@ -203,6 +203,6 @@ def look_closer(
         out = remake(system, t, device, relative=t.cross or t.test in STYLES)
         rows,moved = examine(t, out, landmarker)
         stability = stability_of(system, t, device) if t.test in ('real', 'parametric self') else np.nan
-        lines.append(by_clip(rows, p.bins).assign(stability=stability, **moved))
-        if t.clip in keep: kept[t.clip] = np.stack([x[k] for x,k in ((t.truth, 0), (t.driving, -1), (t.truth, -1), (out, -1))])
+        lines.append(by_clip(rows, p.bins).assign(stability=stability, found=np.isfinite(t.faces[:, :4]).all(1).mean(), **moved))
+        if t.test in keep and t.test not in kept: kept[t.test] = np.stack([x[k] for x,k in ((t.truth, 0), (t.driving, -1), (t.truth, -1), (out, -1))])
     return pd.concat(lines, ignore_index=True),kept

@@ -19,7 +19,7 @@ def _rgb8(frame):
     "An image, known to be 8-bit RGB"
     frame = np.asarray(frame)
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3 or 0 in frame.shape:
-        raise InputError(f'a frame to draw must be 8-bit RGB (H, W, 3), and this is {frame.dtype} {frame.shape}; convert with facestudy.core.to_numpy.')
+        raise InputError(f'a frame to draw must be 8-bit RGB (H, W, 3), not {frame.dtype} {frame.shape}; convert with facestudy.core.to_numpy.')
     return np.ascontiguousarray(frame)
 
 def _steps(frame, n):
@@ -65,7 +65,7 @@ def drawn(
 )->np.ndarray: # uint8 (T, size, size, 3)
     "A film as a drawing, each frame on its own. Raises `InputError` for an unknown style or other than 8-bit RGB frames"
     if style not in STYLES: raise InputError(f'{style!r} is no style of drawing; choose one of {", ".join(STYLES)}.')
-    if np.ndim(frames) != 4: raise InputError(f'a film to draw has the shape (T, H, W, 3), and this has {np.shape(frames)}; give frames[None] for a single one.')
+    if np.ndim(frames) != 4: raise InputError(f'a film to draw has the shape (T, H, W, 3), not {np.shape(frames)}; give frames[None] for one.')
     h,w = frames.shape[1:3]; k = max(1, at/min(h, w))
     size = (h, w) if size is None else size
     out = [resize(STYLES[style](resize(_rgb8(o), (round(h*k), round(w*k)))), size) for o in frames]
