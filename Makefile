@@ -6,10 +6,10 @@ BIN := .venv/bin
 ARGS := --profile $(PROFILE) --seed $(SEED) $(if $(CLIPS),--clips $(CLIPS)) $(if $(SYSTEMS),--systems $(SYSTEMS)) $(if $(STEPS),--steps $(STEPS)) \
         $(if $(filter no,$(PARAMETRIC)),--no-parametric)$(if $(filter yes,$(PARAMETRIC)),--parametric)
 
-.PHONY: help table1 gallery test lab data bench export notebooks clean-runs
+.PHONY: help table1 gallery grid reports ablation claims test lab data bench export notebooks clean-runs
 help:            ## This list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## ?/\t/' | expand -t 18
-	@echo 'Settings: PROFILE=smoke|quick|standard|paper  CLIPS=folder of videos  SEED=n  SYSTEMS=a,b  STEPS=n  PARAMETRIC=yes|no  RETRAIN=1'
+	@echo 'Settings: PROFILE=smoke|quick|standard|paper  CLIPS=folder of videos  SEED=n  SYSTEMS=a,b  STEPS=n  PARAMETRIC=yes|no  RETRAIN=1  WORKERS=n  SCHEDULER=tcp://host:port'
 
 .venv/installed: constraints.txt settings.ini setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo 'facestudy needs Python 3.11 or newer; call make with PYTHON=/path/to/python3.11'; exit 1; }
@@ -23,6 +23,18 @@ table1: .venv/installed ## Measure the released weights (RETRAIN=1: train everyt
 
 gallery: .venv/installed ## The gallery of rendered people, reports/gallery.html
 	$(BIN)/facestudy gallery
+
+grid: .venv/installed   ## Train and measure the ablation grid, as far as it is missing (WORKERS=n, SCHEDULER=tcp://host:port)
+	$(BIN)/facestudy ablation --profile $(PROFILE)$(if $(CLIPS), --clips $(CLIPS))$(if $(WORKERS), --workers $(WORKERS))$(if $(SCHEDULER), --scheduler $(SCHEDULER))
+
+reports: .venv/installed ## Render every page again from the stored rows
+	$(BIN)/facestudy reports
+
+ablation: .venv/installed ## Render reports/ablation.html from the stored rows
+	$(BIN)/facestudy reports ablation
+
+claims: .venv/installed  ## Render reports/claims.html, every claim and its verdict, from the stored rows
+	$(BIN)/facestudy reports claims
 
 test: .venv/installed   ## All tests: notebooks, package, smoke study twice
 	$(BIN)/python -m pytest -q -n 2 tests

@@ -294,6 +294,33 @@ def _report(p):
         print(page, errors(page.with_suffix('.rows.csv'), a.clips), sep='\n')
     return run
 
+@command('ablation', 'train and measure every cell of the ablation grid that is missing',
+         'facestudy ablation --profile quick --workers 2',
+         'finished cells are kept, trainings are saved, and the same command goes on with the rest.')
+def _ablation(p):
+    p.add_argument('--profile', default='quick', metavar='NAME', help='smoke or quick (default: %(default)s)')
+    p.add_argument('--clips', metavar='DIR', help='folder of videos (default: the embedded clips)')
+    p.add_argument('--workers', type=int, metavar='N', help='processes on this machine (default: one per core)')
+    p.add_argument('--scheduler', metavar='ADDRESS', help='a running Dask scheduler whose workers shall do it, for example tcp://10.0.0.1:8786')
+    p.add_argument('--out', metavar='DIR', help='folder of the tables (default: reports)')
+    _device_argument(p)
+    def run(a):
+        from facestudy.ablation import ablation
+        r = ablation(a.profile, a.clips, a.device, a.workers, a.scheduler, a.out)
+        print(f'{len(r["runs"])} cells with their seeds are done; `facestudy reports ablation claims` renders the pages.')
+    return run
+
+@command('reports', 'render pages from stored rows, measuring nothing',
+         'facestudy reports ablation claims',
+         'the pages that were finished are kept, and the same command starts again.')
+def _reports(p):
+    p.add_argument('names', nargs='*', metavar='NAME', help='table1, table1-errors, table1_anatomy, ablation, claims, comparison or gallery (default: all)')
+    p.add_argument('--folder', metavar='DIR', help='where the rows lie and the pages go (default: reports)')
+    def run(a):
+        from facestudy.report import reports
+        for name,page in reports(a.names, a.folder).items(): print(f'{name}: {page}' if isinstance(page, str) else page)
+    return run
+
 @command('bench', 'count and measure what each system costs',
          'facestudy bench --profiles quick,paper',
          'nothing was written, and the same command starts again.')

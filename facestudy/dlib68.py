@@ -22,7 +22,8 @@ def _dlib():
     "The optional package. Raises `InputError` where it is not installed"
     try: import dlib
     except ImportError as e:
-        raise InputError(f'dlib, which finds these 68 landmarks, cannot be imported ({e}); install it with `pip install dlib-bin==20.0.1.post1`.') from e
+        raise InputError(f'dlib cannot be imported ({e}), and these 68 landmarks are found by it; '
+                         'install it with `pip install dlib-bin==20.0.1.post1`.') from e
     return dlib
 
 @functools.cache

@@ -36,7 +36,8 @@ def _known(points):
 def _both(truth, output):
     "Two sequences of one length"
     truth,output = _known(truth),_known(output)
-    if len(truth) != len(output): raise InputError(f'truth has {len(truth)} frames of landmarks and output {len(output)}; give one row per frame of both.')
+    if len(truth) != len(output):
+        raise InputError(f'truth has {len(truth)} frames of landmarks and output {len(output)}; give one row per frame of both.')
     return truth,output
 
 def interocular(
@@ -126,7 +127,7 @@ def expression(
     return (back-origin)[:, EXPRESSIVE]/interocular(origin[None])
 
 # %% ../nbs/12a_geometry.ipynb #2bb7a6d5
-LEAST = dict(rotation=1., translation=.03, turn=.02, expression=.02) # Least mean motion that is scored: degrees, then interocular distances
+LEAST = dict(rotation=.5, translation=.02, turn=.01, expression=.01) # Least mean motion that is scored: degrees, then interocular distances
 
 def _parts(points, origin):
     "Each part as (T, points, coordinates)"
@@ -209,8 +210,9 @@ def pupil_error(
     return np.where(known.any(1), np.where(known, d, 0).sum(1)/np.maximum(known.sum(1), 1), np.nan)
 
 # %% ../nbs/12a_geometry.ipynb #f27df051
-MOVES = tuple([(a, 1., 0., 0.) for a in (-10, 10)]+[(0, s, 0., 0.) for s in (.9, 1.1)]+[(0, 1., x, y) for x,y in ((-.1, 0), (.1, 0), (0, -.1), (0, .1))]
-             ) # degrees, scale and shift (x, y) in [-1, 1] units: from a place in the moved frame to where it looks
+# degrees, scale, and shift (x, y) in [-1, 1] units: from a place in the moved frame to where it looks
+MOVES = ((-10, 1., 0., 0.), (10, 1., 0., 0.), (0, .9, 0., 0.), (0, 1.1, 0., 0.),
+         (0, 1., -.1, 0.), (0, 1., .1, 0.), (0, 1., 0., -.1), (0, 1., 0., .1))
 
 def move_map(
     degrees, # Turn
@@ -231,14 +233,15 @@ def _strays(find, images, faces, theta):
 
 @torch.no_grad()
 def keypoint_stability(
-    find,       # find(images (B, 3, S, S) in [0, 1], faces (B, 4)) -> (B, K, 2) in [-1, 1]
+    find,       # find(images (B, 3, S, S) in [0, 1], faces as given) -> (B, K, 2) in [-1, 1]
     frames,     # uint8 (T, S, S, 3)
-    faces,      # (T, 4) normalised boxes; NaN where there is none
+    faces,      # (T, 4) normalised boxes, or (T, 4+2K) with landmarks; NaN where there is none
     moves=MOVES,# As `MOVES`
     batch=32    # Frames at a time
 )->float: # % of the frame's side; NaN where no keypoint is known
     "Mean distance between keypoints of moved frames and moved keypoints of frames: 0 is best. Raises `InputError` for frames without boxes"
     frames,faces = np.asarray(frames),torch.from_numpy(np.array(faces, np.float32))
-    if faces.ndim != 2 or len(faces) != len(frames) or faces.shape[1] < 4: raise InputError(f'faces are {tuple(faces.shape)} for {len(frames)} frames; give one box per frame.')
+    if faces.ndim != 2 or len(faces) != len(frames) or faces.shape[1] < 4:
+        raise InputError(f'faces are {tuple(faces.shape)} for {len(frames)} frames; give one box per frame.')
     d = [_strays(find, to_tensor(frames[i:i+batch]), faces[i:i+batch], move_map(*m)) for i in range(0, len(frames), batch) for m in moves]
     return float(torch.cat([o.flatten() for o in d]).nanmean()) if d else math.nan

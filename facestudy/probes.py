@@ -161,7 +161,7 @@ def examine(
     "All scores of a take: those of Table 1, and those of landmarks, eyes and detail"
     a,b = (find_landmarks(landmarker, x, take.faces[:, :4]) for x in (take.truth, out))
     rows = score_take(take, out).assign(landmark_error=landmark_error(a, b)[1:], deformation=deformation(a, b)[1:], sequence_error=sequence_error(a, b),
-                                        eye_error=eye_error(take.truth, out, a)[1:], pupil_error=pupil_error(take.truth, out, a)[1:],
+                                        eye_error=eye_error(take.truth, out, a)[1:], pupil_error=pupil_error(take.truth, out, a, b)[1:],
                                         sharpness=[detail(x, y) for x,y in zip(take.truth[1:], out[1:])])
     return rows,{f'moved_{k}': v for k,v in transferred(a, b).items()}
 

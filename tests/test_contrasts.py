@@ -94,7 +94,8 @@ def test_crossed_bootstrap_has_the_variance_of_its_formula():
     assert _means(d, 20_000, 0).var() == pytest.approx(expected, rel=.05)
 
 def test_more_data_narrows_the_interval():
-    width = [np.subtract(*[getattr(contrast(diff(1, seeds=s, clips=c, seed_sd=.5)), k) for k in ('high', 'low')]) for s,c in ((3, 10), (10, 40), (30, 80))]
+    cs = [contrast(diff(1, seeds=s, clips=c, seed_sd=.5)) for s,c in ((3, 10), (10, 40), (30, 80))]
+    width = [c.high - c.low for c in cs]
     assert width[0] > width[1] > width[2] > 0
 
 
@@ -170,6 +171,7 @@ def test_holm_by_hand_and_bonferroni_intervals():
         alone = contrast(diffs[k], 1-.05/4)
         assert (all_[k].low, all_[k].high) == (alone.low, alone.high) and all_[k].level == pytest.approx(.9875)
     with pytest.raises(InputError, match='too few'): adjusted(diffs, resamples=50)
+    with pytest.raises(InputError, match='c1 has no threshold'): adjusted(diffs, threshold={'c0': 1})
 
 def test_family_error_is_kept():
     rng,false = np.random.default_rng(0),0
@@ -209,7 +211,8 @@ def grid(rng, seeds=3, clips=8):
             for c in (0, 1):
                 for s in range(seeds):
                     run = lucky[s] + rng.normal(0, .05) + a - .5*b + .6*a*c
-                    out += [dict(a=bool(a), b=('no', 'yes')[b], c=bool(c), seed=s, clip=k, psnr=run + hard[k] + rng.normal(0, .1)) for k in range(clips)]
+                    cell = dict(a=bool(a), b=('no', 'yes')[b], c=bool(c), seed=s)
+                    out += [dict(**cell, clip=k, psnr=run + hard[k] + rng.normal(0, .1)) for k in range(clips)]
     return pd.DataFrame(out)
 FACTORS = dict(a=(False, True), b=('no', 'yes'), c=(False, True))
 

@@ -92,6 +92,12 @@ def test_transferred_leaves_out_unknown_frames_and_the_source(face):
     truth[0] = np.nan
     assert all(math.isnan(v) for v in transferred(truth, output).values())
 
+def test_a_part_that_hardly_moves_is_not_scored(face):
+    limit = LEAST['rotation']*12/7                                                      # the mean of 1/6, 2/6, ... 1 is 7/12
+    for angle,scored in ((.98*limit, False), (1.02*limit, True)):
+        truth = film(face, angles=angle)
+        assert math.isfinite(transferred(truth, truth)['rotation']) == scored
+
 def test_motion_needs_fitting_sequences(face):
     for f in (sequence_error, transferred):
         with pytest.raises(InputError, match='two frames'): f(face[None], face[None])
