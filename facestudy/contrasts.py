@@ -36,7 +36,8 @@ def _indexed(rows, metric, index):
     if missing: raise InputError(f'the rows lack the columns {", ".join(missing)}; a comparison needs them.')
     if rows[index].isna().any(axis=None): raise InputError(f'some rows have no value in one of {", ".join(index)}; fill it or leave these rows out.')
     twice = rows[rows.duplicated(index)]
-    if len(twice): raise InputError(f'there are two rows for {", ".join(f"{k} {twice[k].iloc[0]}" for k in index)}; fix with `where` what tells them apart.')
+    place = ', '.join(f'{k} {v}' for k in index for v in twice[k][:1])
+    if place: raise InputError(f'there are two rows for {place}; fix with `where` what tells them apart.')
     return rows.set_index(index)[metric].astype(float)
 
 def paired(

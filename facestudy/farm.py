@@ -24,7 +24,9 @@ def _sentence(e):
     return f'{type(e).__name__}{place}: {(str(e).strip() or "it says no more").splitlines()[0].rstrip(".")}.'
 
 # %% ../nbs/13a_farm.ipynb #bd91a83f
-_busy,_gate = {},threading.RLock()                  # thread -> the farm whose task it does
+_busy,_gate = {},threading.RLock()  # thread -> the farm whose task it does
+_leaving = threading.Event()        # this process is about to end
+GRACE = 3.                          # Seconds in which an interrupted task may save
 
 def _attempt(work, argument, token):
     "In a worker: do one task. (how it ended, result or sentence, seconds)"
@@ -35,6 +37,7 @@ def _attempt(work, argument, token):
     except Exception as e: how,what = 'failed',_sentence(e)
     finally:
         with _gate: _busy.pop(me, None)
+    if how == 'stopped' and _leaving.is_set(): time.sleep(2*GRACE)      # it dies in here, and the task goes to a worker that lives
     return how, what, time.time()-start
 
 def _interrupt(token=None):
@@ -44,17 +47,14 @@ def _interrupt(token=None):
             if token in (None, t): ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
 
 # %% ../nbs/13a_farm.ipynb #ad4101ae
-GRACE = 3.      # Seconds in which an interrupted task may save
-
 def _leave():
     "End this worker process when its tasks have saved, at the latest after `GRACE` seconds"
     end = time.time()+GRACE
     while _busy and time.time() < end: time.sleep(.05)
-    time.sleep(.2)                                  # the last message goes out
     os._exit(128+signal.SIGTERM)
 
 def _bow_out(*_):
-    _interrupt()
+    _leaving.set(); _interrupt()
     threading.Thread(target=_leave, daemon=True).start()
 
 def dask_setup(
@@ -79,8 +79,8 @@ def _no_main(name):
     return {k: v for k,v in _prepare_child(name).items() if not k.startswith('init_main')}
 
 async def _shut(cluster):
-    "End the worker processes within a second, where Dask would wait four for a task that does not stop"
-    await asyncio.gather(*(nanny.close(timeout=1) for nanny in cluster.workers.values()), return_exceptions=True)
+    "End the worker processes within two seconds, where Dask would wait four for a task that does not stop"
+    await asyncio.gather(*(nanny.close(timeout=2) for nanny in cluster.workers.values()), return_exceptions=True)
 
 @contextlib.contextmanager
 def _local(n):

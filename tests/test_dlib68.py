@@ -24,7 +24,7 @@ def fresh():
 @pytest.fixture(scope='module')
 def dlib():
     "Skips where the extra is not installed"
-    return pytest.importorskip('dlib')
+    return pytest.importorskip('dlib', exc_type=ImportError)
 
 @pytest.fixture(scope='module')
 def model(dlib):

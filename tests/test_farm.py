@@ -81,7 +81,7 @@ def test_a_worker_killed_in_mid_run_loses_nothing(tmp_path, kind):
     assert sorted(got) == ['0', '1', '2'] and all(len(v) == 12 for v in got.values())
     other = got['0'][-1]
     assert got['0'] == [killed[0]]*5 + [other]*7 and other != killed[0], 'another process goes on where the first one ended'
-    if kind == signal.SIGKILL: assert said == ['0: its worker died, and another goes on with it.']
+    assert said == ['0: its worker died, and another goes on with it.']
 
 
 def test_a_task_that_ends_its_workers_is_given_up(monkeypatch):

@@ -1,0 +1,109 @@
+"The grid at its smallest scale: a worker dies, a call is stopped, and nothing is lost"
+import os, signal, threading, time
+
+import pandas as pd
+import pytest
+from facestudy.ablation import (CONTRIBUTIONS, FACTORS, cell, cell_name, data_of, factorial_cells, gather, keep, kept, planned, read_results, run_of, run_tasks, tasks_of, tuned,
+                                tuning_tasks, work)
+from facestudy.core import InputError
+from facestudy.parametric_clips import default_parametric
+
+
+@pytest.fixture(scope='module')
+def place(embedded, tmp_path_factory):
+    "An empty folder for runs; skipped where the data cannot be had"
+    try: default_parametric(32, 'smoke')
+    except InputError as e: pytest.skip(f'no head asset on this machine: {e}')
+    old,d = os.environ.get('FACESTUDY_RUNS'),tmp_path_factory.mktemp('runs')
+    yield d
+    if old is None: os.environ.pop('FACESTUDY_RUNS', None)
+    else: os.environ['FACESTUDY_RUNS'] = old
+
+
+CELLS = [(cell(), 0), (cell(superres='bicubic'), 0), (cell(landmarks='exact'), 0)]
+SAME = ['psnr', 'ssim', 'landmark_error', 'stability', 'sharpness', 'coherence']
+
+
+def tasks(cells=CELLS): return tasks_of('smoke', cells, [1e-3]*len(cells))
+
+
+@pytest.fixture(scope='module')
+def undisturbed(place):
+    "Three cells, one after the other in this process"
+    os.environ['FACESTUDY_RUNS'] = str(place/'calm')
+    for n,t in tasks().items(): keep(n, work(t))
+    return gather(tasks())
+
+
+def pid_of_a_worker(parent):
+    "A process that trains: it has written a run's folder and is a child of this one"
+    kids = []
+    for p in os.listdir('/proc'):
+        try: text = open(f'/proc/{p}/cmdline').read() if p.isdigit() else ''
+        except OSError: continue
+        if 'spawn_main' in text and 'resource_tracker' not in text: kids.append(int(p))
+    return [k for k in kids if any(str(parent) in open(f'/proc/{k}/status').read().split('PPid:')[1].split()[0] for _ in (0,))]
+
+
+@pytest.mark.skipif(not os.path.isdir('/proc/self'), reason='needs /proc to find the worker')
+def test_a_killed_worker_loses_nothing(undisturbed, place, tmp_path):
+    os.environ['FACESTUDY_RUNS'] = str(place/'killed')
+    killed = []
+    def murder():
+        "Kill the first worker as soon as a training has begun"
+        for _ in range(600):
+            if list((place/'killed').glob('smoke-*')):
+                for pid in pid_of_a_worker(os.getpid())[:1]: os.kill(pid, signal.SIGKILL); killed.append(pid)
+                return
+            time.sleep(.05)
+    thread = threading.Thread(target=murder); thread.start()
+    done = run_tasks(tasks(), tmp_path, 'ablation', workers=1)
+    thread.join()
+    assert killed, 'no worker was killed: the test has tested nothing'
+    key = ['run', 'test', 'clip', 'bin']
+    a,b = (r['rows'].sort_values(key).reset_index(drop=True) for r in (undisturbed, done))
+    pd.testing.assert_frame_equal(a[key+SAME], b[key+SAME], rtol=1e-4)
+    assert len(pd.read_csv(tmp_path/'ablation.missing.csv')) == 0
+
+
+def test_only_what_is_missing_is_done(undisturbed, place, tmp_path, monkeypatch):
+    os.environ['FACESTUDY_RUNS'] = str(place/'calm')
+    monkeypatch.setattr('facestudy.ablation.work', None)                     # would fail if it were called
+    done = run_tasks(tasks(), tmp_path, 'ablation', workers=1)
+    assert list(done['runs'].cell) == ['base', 'superres=bicubic', 'landmarks=exact']
+    back = read_results(tmp_path)
+    assert set(FACTORS) <= set(back['rows']) and len(back['logs']) and back['looks']
+
+
+def test_what_fails_is_told(undisturbed, place, tmp_path, monkeypatch):
+    os.environ['FACESTUDY_RUNS'] = str(place/'calm')
+    monkeypatch.setattr('facestudy.ablation.farm', lambda missing, *a, **k: {n: 'the weights cannot be fetched.' for n in missing})
+    some = tasks(CELLS[:1]) | tasks([(cell(encoder='resnet_imagenet'), 0)])
+    run_tasks(some, tmp_path, 'ablation')
+    missing = pd.read_csv(tmp_path/'ablation.missing.csv')
+    assert list(missing.cell) == ['encoder=resnet_imagenet'] and 'cannot be fetched' in missing.reason[0]
+
+
+def test_exact_landmarks_are_other_data_and_another_run(place):
+    plain,exact = data_of(cell(), 'smoke'),data_of(cell(landmarks='exact'), 'smoke')
+    assert plain.digest != exact.digest
+    assert run_of(cell(), 'smoke', plain, 0, 1e-3).id != run_of(cell(landmarks='exact'), 'smoke', exact, 0, 1e-3).id
+
+
+def test_names_do_not_depend_on_the_order_of_a_cell(place):
+    c = cell(mask='off')
+    assert list(tasks([(c, 0)])) == list(tasks([(dict(reversed(c.items())), 0)]))
+    assert len(set(tuning_tasks('smoke')) & set(tasks())) == 0
+
+
+def test_the_plan_holds_every_cell_often_enough():
+    seeds = pd.Series([cell_name(c) for c,_ in planned('quick')]).value_counts()
+    assert (seeds >= 3).all() and seeds['base'] == 5
+    for f,off in CONTRIBUTIONS.items(): assert seeds[f'{f}={off}'] == 5
+    assert {cell_name(c) for c in factorial_cells()} <= set(seeds.index)
+
+
+def test_unknown_cells_and_profiles():
+    with pytest.raises(InputError, match='no such cell'): cell(mask='maybe')
+    with pytest.raises(InputError, match='no ablation grid'): planned('paper')
+    with pytest.raises(InputError, match='facestudy ablation'): read_results('nowhere')
