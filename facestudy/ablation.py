@@ -93,7 +93,7 @@ class Scale:
     tries:int      # Rates tried of each optimiser
 
 SCALES = {'smoke': Scale(4, 2, 2, 2, 2), 'quick': Scale(160, 8, 5, 3, 4)}
-TRIES = {'adam': (3e-4, 1e-3, 3e-3, 1e-2), 'swats': (3e-4, 1e-3, 3e-3, 1e-2), 'swats_fixed': (3e-4, 1e-3, 3e-3, 1e-2), 'sgd': (1e-2, 3e-2, 1e-1, 3e-1)}
+TRIES = {'adam': (3e-5, 1e-4, 3e-4, 1e-3), 'swats': (3e-5, 1e-4, 3e-4, 1e-3), 'swats_fixed': (3e-5, 1e-4, 3e-4, 1e-3), 'sgd': (1e-4, 3e-4, 1e-3, 3e-3)}
 TUNING_SEED = 100
 
 def scale_of(profile:str)->Scale:
@@ -253,9 +253,9 @@ def tuned(
     runs, # Runs of the tuning, as `gather`
     rows  # Their rows
 )->dict: # optimiser -> rate
-    "The rate of each optimiser with the highest mean PSNR on the strangers"
+    "The rate of each optimiser with the highest mean PSNR on the strangers; the lowest one tried where all of them diverged"
     psnr = rows.merge(runs[['run', 'optimiser', 'lr']], on='run').groupby(['optimiser', 'lr']).psnr.mean()
-    return {o: float(psnr[o].idxmax()) for o in psnr.index.unique('optimiser')}
+    return {o: float(psnr[o].idxmax()) if o in psnr.index.unique('optimiser') else min(some) for o,some in TRIES.items()}
 
 def gather(
     names # Of tasks
