@@ -9,6 +9,6 @@ setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], license='Apache-2.0',
     packages=[cfg['lib_name']], python_requires='>='+cfg['min_python'],
     install_requires=cfg['requirements'].split() + cfg['media_requirements'].split(),
-    extras_require={'dev': cfg['dev_requirements'].split()},
+    extras_require={k: cfg[f'{k}_requirements'].split() for k in ('dev', 'dlib')},
     entry_points={'console_scripts': ['facestudy=facestudy.cli:main'], 'nbdev': ['facestudy=facestudy._modidx:d']},
 )
