@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'GAZE', 'LOOKS', 'MEASURES', 'SHOWN', 'Shot', 'evenly', 'shortened', 'looking', 'eyes_turned', 'somebody',
-           'driven', 'shots', 'exhibit', 'keep_exhibit', 'showcase', 'seen', 'mean_measures', 'paired', 'duel',
-           'sample_figure', 'furthest', 'most_changed', 'gaze_figure', 'shape_figure']
+           'driven', 'shots', 'drivers', 'exhibit', 'keep_exhibit', 'showcase', 'seen', 'mean_measures', 'paired',
+           'duel', 'sample_figure', 'furthest', 'most_changed', 'gaze_figure', 'shape_figure']
 
 # %% ../nbs/18f_showcase.ipynb #4e7e4a38
-import functools, itertools
+import functools, itertools, zipfile
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 import numpy as np
@@ -57,6 +57,7 @@ def shortened(
 )->Take:
     "A take of these frames alone"
     arrays = {f.name: v[at] for f in fields(take) if isinstance(v := getattr(take, f.name), np.ndarray)}
+    if take.driving is take.truth: arrays['driving'] = arrays['truth']
     return replace(take, **arrays)
 
 # %% ../nbs/18f_showcase.ipynb #b6435fb5
@@ -154,10 +155,19 @@ MEASURES = {'psnr': ('PSNR', 'dB'), 'eye_error': ('eye error', 'grey levels'), '
             'deformation': ('deformation', 'eye distances'), 'landmark_error': ('landmark error', 'eye distances')} # name and unit; PSNR alone is better when larger
 
 def _given(i, shot, landmarker):
-    "What every system is given, and the truth: frames and points by key"
-    t = shot.take
-    found = {k: find_landmarks(landmarker, x, f[:, :4])[1:].astype(np.float16) for k,x,f in (('truth', t.truth, t.faces), ('driving', t.driving, t.driving_faces))}
-    return {f'{i}.source': t.truth[0], f'{i}.truth': t.truth[1:], f'{i}.driving': t.driving[1:]} | {f'{i}.{k} points': v for k,v in found.items()}
+    "Source, truth, and the driving frames where they are others: frames and points by key"
+    t,kept = shot.take,{f'{i}.source': shot.take.truth[0]}
+    for k,x,f in (('truth', t.truth, t.faces), ('driving', t.driving, t.driving_faces))[:1+(t.driving is not t.truth)]:
+        kept |= {f'{i}.{k}': x[1:], f'{i}.{k} points': find_landmarks(landmarker, x, f[:, :4])[1:].astype(np.float16)}
+    return kept
+
+def drivers(
+    kept, # Of `exhibit`
+    i:int # A shot
+)->tuple: # frames uint8 (k, S, S, 3), points (k, 68, 2)
+    "The driving frames: the truth itself where nobody else drives"
+    k = 'driving' if f'{i}.driving' in kept else 'truth'
+    return kept[f'{i}.{k}'],kept[f'{i}.{k} points']
 
 def _made(system, shot, landmarker, device):
     "Frames, points and scores of a shot"
@@ -187,6 +197,13 @@ def exhibit(
 # %% ../nbs/18f_showcase.ipynb #536e4e32
 SHOWN = 'suggested', 'suggested_superres', 'improved', 'first_order'
 
+def _save_small(path, arrays):
+    "As `np.savez_compressed`, a fifth smaller; `np.load` reads it"
+    with zipfile.ZipFile(path, 'w') as z:
+        for k,v in arrays.items():
+            entry = zipfile.ZipInfo(f'{k}.npy'); entry.compress_type = zipfile.ZIP_LZMA
+            with z.open(entry, 'w') as f: np.lib.format.write_array(f, np.asanyarray(v))
+
 def keep_exhibit(
     folder, # Where comparison.npz and comparison.rows.csv go
     rows,   # Of `exhibit`
@@ -198,7 +215,7 @@ def keep_exhibit(
     rows = rows.assign(weights=rows.system.map(weights), data=data[:12], versions=versions())
     first = ['system', 'label', 'what', 'test', 'clip', 'identity', 'shot', 'sample', 'frame', 'gaze', 'hidden']
     with atomic(Path(folder)/'comparison.rows.csv') as tmp: rows[first+[c for c in rows if c not in first]].to_csv(tmp, index=False, float_format='%.6f')
-    with atomic(Path(folder)/'comparison.npz') as tmp: np.savez_compressed(tmp, **kept)
+    with atomic(Path(folder)/'comparison.npz') as tmp: _save_small(tmp, kept)
     return Path(folder)/'comparison.npz'
 
 def showcase(
@@ -301,7 +318,7 @@ def sample_figure(
     titles = ['source']+[t for o in ('driving', 'generated', 'truth') for t in [o]+['']*(k-1)]
     for r,(line,i) in enumerate(zip(axes, order)):
         one = mine[mine.shot == i].sort_values('sample')
-        images = [kept[f'{i}.source'], *kept[f'{i}.driving'], *kept[f'{i}.{system}'], *kept[f'{i}.truth']]
+        images = [kept[f'{i}.source'], *drivers(kept, i)[0], *kept[f'{i}.{system}'], *kept[f'{i}.truth']]
         below = ['']*(1+k)+[f'{v:.1f} dB' for v in one.psnr]+['']*k
         for ax,im,b,t in zip(line, images, below, titles): _show(ax, im, b, '' if r else t)
         _name(line[0], KINDS[one.what.iloc[0]].replace(' ', '\n', 1))
@@ -345,8 +362,9 @@ def gaze_figure(
     fig,axes = _grid(len(picks), 3+len(systems), 1.75, .4, .24)
     for r,(line,(i,k)) in enumerate(zip(axes, picks)):
         true = kept[f'{i}.truth points'][k-1]
-        images = [kept[f'{i}.source'], *(kept[f'{i}.{o}'][k-1] for o in ('driving', 'truth', *systems))]
-        boxes = [_eyes(true), _eyes(kept[f'{i}.driving points'][k-1])]+[_eyes(true)]*(1+len(systems))
+        drive,points = (o[k-1] for o in drivers(kept, i))
+        images = [kept[f'{i}.source'], drive, *(kept[f'{i}.{o}'][k-1] for o in ('truth', *systems))]
+        boxes = [_eyes(true), _eyes(points)]+[_eyes(true)]*(1+len(systems))
         scores = [_row_of(rows, s, i, k) for s in systems]
         below = ['']*3+[f'eyes {o.eye_error:.1f}, pupils {o.pupil_error:.3f}' for o in scores]
         titles = ['source', 'driving', 'truth', *(label[s] for s in systems)]
@@ -365,7 +383,7 @@ def shape_figure(
     fig,axes = _grid(len(picks), 3+len(systems), 1.75)
     for r,(line,(i,k)) in enumerate(zip(axes, picks)):
         true = kept[f'{i}.truth points'][k-1]
-        given = [kept[f'{i}.source'], kept[f'{i}.driving'][k-1], kept[f'{i}.truth'][k-1]]
+        given = [kept[f'{i}.source'], drivers(kept, i)[0][k-1], kept[f'{i}.truth'][k-1]]
         for ax,im,t,p in zip(line, given, ('source', 'driving', 'truth'), ((), (), [(true, 'w', 1)])): _show(ax, im, '', '' if r else t, p)
         for ax,s,colour in zip(line[3:], systems, ('#ff9d00', '#00d5ff', '#7dff5a')):
             lines = [(true, 'w', 1), (kept[f'{i}.{s} points'][k-1], colour, 1.2)]

@@ -1,7 +1,8 @@
 "The grid at its smallest scale: a worker dies, a call is stopped, and nothing is lost"
-import os, signal, threading, time
+import os, threading, time
 
 import pandas as pd
+import psutil
 import pytest
 from facestudy.ablation import (CONTRIBUTIONS, FACTORS, cell, cell_name, data_of, factorial_cells, gather, keep, kept, planned, read_results, run_of, run_tasks, tasks_of, tuned,
                                 tuning_tasks, work)
@@ -35,17 +36,11 @@ def undisturbed(place):
     return gather(tasks())
 
 
-def pid_of_a_worker(parent):
-    "A process that trains: it has written a run's folder and is a child of this one"
-    kids = []
-    for p in os.listdir('/proc'):
-        try: text = open(f'/proc/{p}/cmdline').read() if p.isdigit() else ''
-        except OSError: continue
-        if 'spawn_main' in text and 'resource_tracker' not in text: kids.append(int(p))
-    return [k for k in kids if any(str(parent) in open(f'/proc/{k}/status').read().split('PPid:')[1].split()[0] for _ in (0,))]
+def workers():
+    "The processes of the local farm"
+    return [p for p in psutil.Process().children() if any('spawn_main' in c for c in p.cmdline()) and not any('resource_tracker' in c for c in p.cmdline())]
 
 
-@pytest.mark.skipif(not os.path.isdir('/proc/self'), reason='needs /proc to find the worker')
 def test_a_killed_worker_loses_nothing(undisturbed, place, tmp_path):
     os.environ['FACESTUDY_RUNS'] = str(place/'killed')
     killed = []
@@ -53,7 +48,7 @@ def test_a_killed_worker_loses_nothing(undisturbed, place, tmp_path):
         "Kill the first worker as soon as a training has begun"
         for _ in range(600):
             if list((place/'killed').glob('smoke-*')):
-                for pid in pid_of_a_worker(os.getpid())[:1]: os.kill(pid, signal.SIGKILL); killed.append(pid)
+                for p in workers()[:1]: p.kill(); killed.append(p.pid)
                 return
             time.sleep(.05)
     thread = threading.Thread(target=murder); thread.start()
