@@ -26,12 +26,14 @@ def against_base(
     rows,     # Of `facestudy.ablation.read_results`
     measure='psnr' # A name in `facestudy.claims.MEASURES`
 )->pd.DataFrame: # One line per cell that differs in one factor: the fields of a Contrast, threshold, verdict ('supported': better than the base); index 'factor: level'
-    "Every such cell against the base, on the ordinary tests; intervals and p corrected for all of them"
+    "Every such cell against the base, on the ordinary tests; intervals and p corrected for the number of levels of each factor"
     use,m = _ordinary(rows),MEASURES[measure]
-    have = set(use.cell)
-    pairs = {f'{f}: {label_of(f, l)}': _alone(f, l) for f,levels in FACTORS.items() for l in levels if l != BASE[f] and _alone(f, l) in have}
-    diffs = {k: m.better*paired(use, measure, {'cell': c}, {'cell': 'base'}) for k,c in pairs.items()}
-    return verdicts(adjusted(diffs, threshold=m.matters), m.matters)
+    use,tables = use[use[measure].notna()],[]
+    for f,levels in FACTORS.items():
+        cells = {f'{f}: {label_of(f, l)}': _alone(f, l) for l in levels if l != BASE[f] and (use.cell == _alone(f, l)).any()}
+        diffs = {k: m.better*paired(use, measure, {'cell': c}, {'cell': 'base'}) for k,c in cells.items()}
+        if diffs: tables.append(verdicts(adjusted(diffs, threshold=m.matters), m.matters))
+    return pd.concat(tables)
 
 def factor_table(
     rows,
