@@ -6,7 +6,7 @@
 __all__ = ['FACTORS', 'BASE', 'CONTRIBUTIONS', 'SCALES', 'TRIES', 'TUNING_SEED', 'TEN', 'GUIDES', 'LOOKS', 'GRID', 'Level',
            'cell', 'cell_name', 'one_factor', 'factorial_cells', 'Scale', 'scale_of', 'planned', 'guided', 'run_of',
            'data_of', 'landmarker_of', 'probes_of', 'strange', 'work', 'keep', 'kept', 'tasks_of', 'tuning_tasks',
-           'tuned', 'gather', 'store_results', 'run_tasks', 'ablation', 'read_results']
+           'tuned', 'gather', 'store_results', 'restore', 'run_tasks', 'tables_dir', 'ablation', 'read_results']
 
 # %% ../nbs/18d_ablation.ipynb #c1ce64ef
 import copy, itertools, json, os, time
@@ -262,7 +262,7 @@ def gather(
 )->dict: # runs, rows, logs: DataFrames; looks: {'cell: test': pictures}
     "What there is of the results"
     have = [n for n in names if kept(n)]
-    runs = [json.loads((_folder(n)/'run.json').read_text()) for n in have]
+    runs = [json.loads((_folder(n)/'run.json').read_text()) | {'task': n} for n in have]
     both = lambda f: pd.concat([pd.read_csv(_folder(n)/f'{f}.csv').assign(run=r['run']) for n,r in zip(have, runs)], ignore_index=True) if have else pd.DataFrame()
     looks = {f"{r['cell']}: {k}": v for n,r in zip(have, runs) if r['seed'] == 0 for k,v in np.load(_folder(n)/'look.npz').items()}
     return {'runs': pd.DataFrame(runs), 'rows': both('rows'), 'logs': both('log'), 'looks': looks}
@@ -281,8 +281,29 @@ def store_results(
         with atomic(Path(folder)/f'{name}.looks.npz') as tmp: np.savez_compressed(tmp, **results['looks'])
     with atomic(Path(folder)/f'{name}.missing.csv') as tmp: pd.DataFrame(failed, columns=['cell', 'seed', 'reason']).to_csv(tmp, index=False)
 
+def restore(
+    folder,   # Where reports lie
+    name:str, # 'ablation' or 'tuning'
+    tasks     # Task names
+):
+    "Take over stored results of these tasks that this machine does not have, so that a fresh copy of the repository goes on where another stopped"
+    if not (Path(folder)/f'{name}.runs.csv').exists(): return
+    old = _stored(folder, name)
+    for run in old['runs'].to_dict('records'):
+        task,mine = run.pop('task'),{k: old[k][old[k].run == run['run']].drop(columns='run') for k in ('rows', 'logs')}
+        if task not in tasks or kept(task): continue
+        looks = {k.removeprefix(f"{run['cell']}: "): v for k,v in old['looks'].items() if k.startswith(f"{run['cell']}: ")} if run['seed'] == 0 else {}
+        keep(task, {'rows': mine['rows'], 'log': mine['logs'], 'look': looks, 'run': run})
+
+def _stored(folder, name):
+    "Tables and pictures as `store_results` left them"
+    looks = Path(folder)/f'{name}.looks.npz'
+    return ({k: pd.read_csv(Path(folder)/f'{name}.{k}.csv') for k in ('runs', 'rows', 'logs', 'missing')}
+            | {'looks': dict(np.load(looks)) if looks.exists() else {}})
+
 def run_tasks(tasks, folder, name, address=None, workers=None, desc=''):
     "Do the missing tasks, keep each result as it comes, and store all of them at the end, however it ends"
+    restore(folder, name, tasks)
     missing,failed = {k: t for k,t in tasks.items() if not kept(k)},{}
     try: failed = farm(missing, work, keep, address=address, workers=workers, desc=desc)
     finally:
@@ -290,16 +311,21 @@ def run_tasks(tasks, folder, name, address=None, workers=None, desc=''):
         if any(map(kept, tasks)): store_results(folder, name, gather(tasks), reasons)
     return gather(tasks)
 
+def tables_dir(profile, clips=None)->Path:
+    "Where the tables of a grid go: `reports`, or a folder of its own in `reports/local` for another profile or own clips"
+    if profile == 'quick' and not clips: return ROOT/'reports'
+    return ROOT/'reports'/'local'/'-'.join(['ablation', profile, *([Path(clips).name] if clips else [])])
+
 def ablation(
     profile='quick',
     clips=None,     # A folder of videos; None: the embedded clips
     device='auto',
     workers=None,   # Processes of this machine; None: one per core
     address=None,   # Of a Dask scheduler instead, e.g. tcp://host:8786
-    folder=None     # Where tables go; None: `reports`
+    folder=None     # Where tables go; None: `tables_dir`
 )->dict: # As `gather`, of the cells
     "Tune, then train and measure every cell that is missing. Raises `InputError` for an unknown profile or scheduler"
-    folder = Path(folder or ROOT/'reports')
+    folder = Path(folder or tables_dir(profile, clips))
     scale_of(profile); landmarker_of(profile); strange(profile)                                # made once, before workers ask for them
     tuning = run_tasks(tuning_tasks(profile, clips, device), folder, 'tuning', address, workers, 'learning rates')
     rates,cells = tuned(tuning['runs'], tuning['rows']),planned(profile)
@@ -312,8 +338,5 @@ def read_results(
     "Stored results. Raises `InputError` when there are none"
     path = Path(folder)/f'{name}.runs.csv'
     if not path.exists(): raise InputError(f'{path}: no such file; run `facestudy ablation` first.')
-    runs,rows,logs,missing = (pd.read_csv(Path(folder)/f'{name}.{k}.csv') for k in ('runs', 'rows', 'logs', 'missing'))
-    keys = ['run', 'cell', *FACTORS, 'seed', 'lr']
-    looks = Path(folder)/f'{name}.looks.npz'
-    return {'runs': runs, 'rows': runs[keys].merge(rows, on='run'), 'logs': runs[keys].merge(logs, on='run'), 'missing': missing,
-            'looks': dict(np.load(looks)) if looks.exists() else {}}
+    r,keys = _stored(folder, name),['run', 'cell', *FACTORS, 'seed', 'lr']
+    return r | {k: r['runs'][keys].merge(r[k], on='run') for k in ('rows', 'logs')}

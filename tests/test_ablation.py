@@ -4,8 +4,8 @@ import os, threading, time
 import pandas as pd
 import psutil
 import pytest
-from facestudy.ablation import (CONTRIBUTIONS, FACTORS, cell, cell_name, data_of, factorial_cells, gather, keep, kept, planned, read_results, run_of, run_tasks, tasks_of, tuned,
-                                tuning_tasks, work)
+from facestudy.ablation import (CONTRIBUTIONS, FACTORS, cell, cell_name, data_of, factorial_cells, gather, keep, kept, planned, read_results, run_of, run_tasks, store_results,
+                                tasks_of, tuning_tasks, work)
 from facestudy.core import InputError
 from facestudy.parametric_clips import default_parametric
 
@@ -68,6 +68,15 @@ def test_only_what_is_missing_is_done(undisturbed, place, tmp_path, monkeypatch)
     assert list(done['runs'].cell) == ['base', 'superres=bicubic', 'landmarks=exact']
     back = read_results(tmp_path)
     assert set(FACTORS) <= set(back['rows']) and len(back['logs']) and back['looks']
+
+
+def test_stored_tables_are_enough_to_go_on(undisturbed, place, tmp_path, monkeypatch):
+    store_results(tmp_path, 'ablation', undisturbed)
+    before = {p.name: p.read_bytes() for p in tmp_path.glob('*.csv')}
+    os.environ['FACESTUDY_RUNS'] = str(place/'another machine')
+    monkeypatch.setattr('facestudy.ablation.work', None)
+    run_tasks(tasks(), tmp_path, 'ablation', workers=1)
+    assert {p.name: p.read_bytes() for p in tmp_path.glob('*.csv')} == before
 
 
 def test_what_fails_is_told(undisturbed, place, tmp_path, monkeypatch):
