@@ -205,7 +205,8 @@ def work(
     about = dict(run=run.id, cell=cell_name(task['cell']), **task['cell'], profile=task['profile'], seed=task['seed'], lr=run.recipe.lr, steps=meta['steps'],
                  pairs=meta['steps']*run.recipe.batch, parameters=size, data=store.digest[:12], precision=run.recipe.precision, device=meta['device'],
                  versions=meta['versions'], train_seconds=meta['seconds'], test_seconds=round(time.perf_counter()-start, 1))
-    return {'rows': rows, 'log': pd.DataFrame(meta['log']), 'look': look, 'run': about}
+    log = pd.DataFrame(meta['log'] or {k: [] for k in ('step', 'pairs', 'seconds', 'psnr')})             # a still photo learns nothing
+    return {'rows': rows, 'log': log, 'look': look, 'run': about}
 
 def _folder(name): return runs_dir()/'ablation'/name
 

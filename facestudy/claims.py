@@ -10,7 +10,7 @@ __all__ = ['MEASURES', 'ORDINARY', 'CLAIMS', 'Measure', 'Question', 'Claim', 'de
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
-from .contrasts import COLOURS, adjusted, paired, verdicts
+from .contrasts import adjusted, paired, verdicts
 from .core import InputError
 
 # %% ../nbs/18e_claims.ipynb #40882bca
@@ -199,5 +199,7 @@ def styled_verdicts(
     table # Of `verdict_table`
 ):        # A pandas Styler
     "The verdicts, coloured"
-    return (table.style.map(lambda v: f'color:white;background:{COLOURS[v].removeprefix("tab:")}' if v in COLOURS else '', subset=['verdict'])
-            .set_properties(**{'text-align': 'left', 'white-space': 'normal'}))
+    return (table.style.map(lambda v: f'color:white;background:{_PAINT[v]}', subset=['verdict'])
+            .set_properties(**{'text-align': 'left', 'white-space': 'normal'}).set_table_styles([{'selector': 'th', 'props': 'text-align:left'}]))
+
+_PAINT = {'supported': '#2c7d3f', 'not supported': '#a83232', 'not decidable': '#777'}

@@ -8,6 +8,7 @@ __all__ = ['PAGES', 'render', 'page_of', 'report', 'errors', 'report_name', 'gal
 
 # %% ../nbs/19_report.ipynb #2efb2ed2
 import json, os, re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from .core import ROOT, InputError, atomic, need_file, write_text
 from .study import SYSTEMS, runs_dir, study, with_people
@@ -115,16 +116,19 @@ def reports(
     folder=None # Where rows lie and pages go; None: `reports`
 )->dict: # name -> page, or a sentence why it was left as it is
     "Render pages from stored rows. Raises `InputError` for an unknown name or rows that are not there"
-    folder,names,done = Path(folder or ROOT/'reports').resolve(),list(names or PAGES),{}
+    folder,names = Path(folder or ROOT/'reports').resolve(),list(names or PAGES)
     unknown = [n for n in names if n not in PAGES]
     if unknown: raise InputError(f'report {", ".join(unknown)} is unknown; use one of {", ".join(PAGES)}.')
-    for name in names:
-        files = {k: need_file(folder/f) for k,f in PAGES[name].items()}
-        if name in ('table1', 'table1-errors') and not frames_here(files['rows']):
-            done[name] = 'left as it is: its generated frames are not on this machine; `make table1` makes them.'; continue
-        params = {k: os.path.relpath(f, ROOT) for k,f in files.items()} | {'figures': os.path.relpath(folder/'figures', ROOT)}
-        done[name] = render(ROOT/'nbs'/'reports'/f'{_SOURCES.get(name, name)}.ipynb', folder/f'{name}.ipynb', **params)
-    return done
+    files = {n: {k: need_file(folder/f) for k,f in PAGES[n].items()} for n in names}
+    absent = [n for n in names if n in ('table1', 'table1-errors') and not frames_here(files[n]['rows'])]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:                    # each page is a process of its own
+        pages = {n: pool.submit(_page_from, n, folder, files[n]) for n in names if n not in absent}
+        return {n: pages[n].result() if n in pages else 'left as it is: its generated frames are not on this machine; `make table1` makes them.' for n in names}
+
+def _page_from(name, folder, files):
+    "One page from stored rows"
+    params = {k: os.path.relpath(f, ROOT) for k,f in (files | {'figures': folder/'figures'}).items()}
+    return render(ROOT/'nbs'/'reports'/f'{_SOURCES.get(name, name)}.ipynb', folder/f'{name}.ipynb', **params)
 
 # %% ../nbs/19_report.ipynb #c5525c7b
 _WORD = r'\*{0,2}Departures?(?: \([^)]*\))?:\*{0,2} '

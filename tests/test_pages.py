@@ -1,0 +1,34 @@
+"Pages from stored rows"
+import re, shutil
+
+import pytest
+from facestudy.core import ROOT, InputError
+from facestudy.report import PAGES, reports
+
+
+def text(page): return re.sub(r'data:image/[a-z]+;base64,[^"]+|[0-9a-f]{5,}', '', page.read_text())
+
+
+def test_the_page_of_claims_is_that_of_its_rows(tmp_path):
+    "The committed page says what the committed rows say, and rendering changes no row"
+    files = list((ROOT/'reports').glob('ablation.*'))
+    for f in files: shutil.copy(f, tmp_path)
+    before = {f.name: (tmp_path/f.name).read_bytes() for f in files}
+    page = reports(['claims'], tmp_path)['claims']
+    assert text(page) == text(ROOT/'reports'/'claims.html'), 'reports/claims.html: run `make claims`'
+    assert {f.name: (tmp_path/f.name).read_bytes() for f in files} == before
+
+
+def test_what_cannot_be_rendered_is_said(tmp_path):
+    with pytest.raises(InputError, match='unknown'): reports(['table2'])
+    with pytest.raises(InputError, match='no such file'): reports(['claims'], tmp_path)
+
+
+def test_pages_without_their_frames_stay(tmp_path, monkeypatch):
+    for f in ('table1.rows.csv', 'table1.runs.json'): shutil.copy(ROOT/'reports'/f, tmp_path)
+    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'nothing'))
+    assert 'left as it is' in reports(['table1'], tmp_path)['table1'] and not (tmp_path/'table1.html').exists()
+
+
+def test_every_page_has_its_notebook():
+    assert {p.stem for p in (ROOT/'nbs'/'reports').glob('*.ipynb')} <= set(PAGES) | {'errors'}
