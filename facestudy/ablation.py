@@ -232,10 +232,10 @@ def tasks_of(
     clips=None, device='auto', tuning=False
 )->dict: # name -> task of `work`
     "Named tasks, in the order given"
-    out = {}
+    kind,known,out = 'tuning' if tuning else 'cell',_identity(profile, clips),{}
     for (c,seed),lr in zip(cells_and_seeds, rates):
         task = dict(cell=c, profile=profile, seed=seed, lr=lr, tuning=tuning, clips=str(clips) if clips else None, device=str(device))
-        out[f"{profile}-{'tuning' if tuning else 'cell'}-{sha256(json.dumps([task, _identity(profile, clips)], sort_keys=True).encode())[:10]}"] = task
+        out[f'{profile}-{kind}-{sha256(json.dumps([task, known], sort_keys=True).encode())[:10]}'] = task
     return out
 
 def _identity(profile, clips):
@@ -273,14 +273,14 @@ def store_results(
     folder,   # Where reports lie
     name:str, # 'ablation' or 'tuning'
     results,  # Of `gather`
-    failed={} # Task name -> reason
+    failed=() # (cell, seed, reason) of those that are not there
 ):
     "Tables and pictures as files that reports read: NAME.runs.csv, NAME.rows.csv, NAME.logs.csv, NAME.looks.npz and NAME.missing.csv"
     for k in ('runs', 'rows', 'logs'):
         with atomic(Path(folder)/f'{name}.{k}.csv') as tmp: results[k].to_csv(tmp, index=False, float_format='%.6g')
     if results['looks']:
         with atomic(Path(folder)/f'{name}.looks.npz') as tmp: np.savez_compressed(tmp, **results['looks'])
-    with atomic(Path(folder)/f'{name}.missing.csv') as tmp: pd.DataFrame(failed, columns=['cell', 'seed', 'reason']).to_csv(tmp, index=False)
+    with atomic(Path(folder)/f'{name}.missing.csv') as tmp: pd.DataFrame(list(failed), columns=['cell', 'seed', 'reason']).to_csv(tmp, index=False)
 
 def restore(
     folder,   # Where reports lie

@@ -29,7 +29,7 @@ MEASURES = {
     'sequence_error':  Measure('error of landmark steps, eye distances', -1, .005, 'a tenth of a pixel from frame to frame'),
     'stability':       Measure('keypoints astray under known moves, % of the side', -1, .25, 'a sixth of a pixel'),
     'eye_error':       Measure('error around the eyes, grey levels', -1, 1., '1 of 255'),
-    'pupil_error':     Measure('pupils astray, eye widths', -1, .02, 'the least change of gaze that people notice is larger'),
+    'pupil_error':     Measure('pupils astray, eye widths', -1, .02, 'a fiftieth of an eye'),
     'coherence':       Measure('error of change over time, grey levels', -1, .25, 'a quarter of one of 255'),
     'sharpness':       Measure('fine detail, share of the truth', 1, .05, 'a twentieth'),
     'moved_rotation':  Measure('share of the rotation transferred', 1, .25, 'a quarter of the motion'),

@@ -1,4 +1,5 @@
 "Tests leave the machine as they found it: one thread each, no progress bars"
+import gc
 import os
 
 os.environ['FACESTUDY_PROGRESS'] = '0'
@@ -17,10 +18,19 @@ def embedded():
     except InputError as e: pytest.skip(f'no embedded clips on this machine: {e}')
 
 
-class OneWorkerForTheStudy(LoadScopeScheduling):
-    "Test files that share the smoke study go to one worker, so that it runs twice and not twice per worker; all other tests are dealt out one by one"
+@pytest.fixture(scope='session', autouse=True)
+def frozen():
+    "statsmodels collects garbage in every correction, which takes long with PyTorch in memory"
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+class OneWorkerForAFile(LoadScopeScheduling):
+    "A file of tests goes to one worker, so that what its tests share is made once; the files around the smoke study go together; notebooks are dealt out one by one"
     def _split_scope(self, nodeid):
-        return 'study' if any(f'tests/{f}.py' in nodeid for f in ('test_study', 'test_release')) else nodeid
+        if any(f'tests/{f}.py' in nodeid for f in ('test_study', 'test_release')): return 'study'
+        return nodeid if '::test_runs[' in nodeid else super()._split_scope(nodeid)
 
 
-def pytest_xdist_make_scheduler(config, log): return OneWorkerForTheStudy(config, log)
+def pytest_xdist_make_scheduler(config, log): return OneWorkerForAFile(config, log)

@@ -1,5 +1,4 @@
 "Paired comparison, intervals, corrections and verdicts: facestudy.contrasts"
-import gc
 import math
 import subprocess
 import sys
@@ -13,12 +12,6 @@ from statsmodels.stats.multitest import multipletests
 
 from facestudy.contrasts import Contrast, adjusted, contrast, factorial, forest, judge, needed_seeds, paired, verdicts
 from facestudy.core import InputError
-
-@pytest.fixture(autouse=True, scope='module')
-def frozen():
-    gc.freeze()   # statsmodels collects garbage in every correction, which takes long with PyTorch in memory
-    yield
-    gc.unfreeze()
 
 ON,OFF = {'part': 'on'},{'part': 'off'}
 

@@ -10,7 +10,7 @@ from facestudy.core import InputError
 from facestudy.errors import (Kept, align, box_mask, causes, clip_scores, colour_price, detail, error_map, error_shares, gallery_figure,
                               kept_frames, kept_of, known_of, leak, named_tests, rolled, scatter_figure, turned, why, worst_clips, worst_frame)
 from facestudy.metrics import PSNR_CAP, psnr
-from facestudy.parametric_clips import parametric_store
+from facestudy.parametric_clips import default_parametric
 from facestudy.study import sample_name
 from facestudy.tables import comparison_figure, gain_figure, palette, short_title, training_figure
 
@@ -138,9 +138,9 @@ def test_comparison_in_a_given_order():
     assert len(set(palette(NAMES).values())) == 11
 
 
-def test_truth_of_rendered_people(embedded, tmp_path):
-    "Boxes, parts and turns of a small store; skipped only where the package index is out of reach"
-    try: people = parametric_store(tmp_path, identities=4, motions=3, frames=4, size=32, unseen=(2, 1), each=1, workers=1)
+def test_truth_of_rendered_people(embedded):
+    "Boxes, parts and turns of the people of the smoke study; skipped only where the package index is out of reach"
+    try: people = default_parametric(32, 'smoke')
     except InputError as e:
         if 'package index' not in str(e): raise
         pytest.skip(f'no head on this machine: {e}')
@@ -148,5 +148,5 @@ def test_truth_of_rendered_people(embedded, tmp_path):
     assert {t for t,_ in known} == {'real', 'parametric self', 'parametric cross'}
     for (test,_),v in known.items():
         assert (v['labels'] is None) == (v['turn'] is None) == (test == 'real')
-        if test != 'real': assert v['turn'][0] == pytest.approx(0, abs=.1) and v['labels'].shape == (4, 32, 32) and v['faces'].shape == (4, 4)
+        if test != 'real': assert v['turn'][0] == pytest.approx(0, abs=.1) and v['labels'].shape == (8, 32, 32) and v['faces'].shape == (8, 4)
     assert all(v['turn'] is None for v in known_of(embedded).values())

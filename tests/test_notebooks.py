@@ -3,6 +3,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 from execnb.nbio import read_nb
@@ -24,6 +25,7 @@ def test_runs(nb):
 
 
 def exported(p): return set(re.findall(r'^#\|\s*default_exp\s+(\S+)', source(p), re.M))
+@cache
 def source(p): return ''.join(c.source+'\n' for c in read_nb(p).cells if c.cell_type == 'code')
 
 
