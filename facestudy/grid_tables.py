@@ -60,7 +60,10 @@ def against_figure(
     measure='psnr'
 ): # A matplotlib figure
     "Each cell's difference from the base; right is better"
-    return forest(table, f'{MEASURES[measure].words}: better than the base by')
+    fig = forest(table, f'{MEASURES[measure].words}: better than the base by')
+    reach = 1.3*max(table.estimate.abs().max(), MEASURES[measure].matters)                  # two seeds give intervals that no page holds
+    fig.axes[0].set_xlim(-reach, reach)
+    return fig
 
 # %% ../nbs/18g_grid_tables.ipynb #a05bc201
 def factorial_table(
