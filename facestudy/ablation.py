@@ -9,7 +9,7 @@ __all__ = ['FACTORS', 'BASE', 'CONTRIBUTIONS', 'SCALES', 'TRIES', 'TUNING_SEED',
            'tuned', 'gather', 'store_results', 'restore', 'run_tasks', 'tables_dir', 'ablation', 'read_results']
 
 # %% ../nbs/18d_ablation.ipynb #c1ce64ef
-import copy, itertools, json, os, time
+import copy, itertools, json, os, sys, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import numpy as np
@@ -287,12 +287,17 @@ def restore(
     name:str, # 'ablation' or 'tuning'
     tasks     # Task names
 ):
-    "Take over stored results of these tasks that this machine does not have, so that a fresh copy of the repository goes on where another stopped"
-    if not (Path(folder)/f'{name}.runs.csv').exists(): return
+    "Take over stored results that this machine does not have, and go on from there. Raises `InputError` where they are of other tasks"
+    path = Path(folder)/f'{name}.runs.csv'
+    if not path.exists(): return
     old = _stored(folder, name)
+    if not set(old['runs'].task) <= set(tasks):
+        raise InputError(f'{path}: it holds results of other data, settings or precision, which would be lost; name another folder with --out, or move it away.')
+    taken = [t for t in old['runs'].task if not kept(t)]
+    if taken: print(f'{path}: {len(taken)} results taken over.', file=sys.stderr)
     for run in old['runs'].to_dict('records'):
         task,mine = run.pop('task'),{k: old[k][old[k].run == run['run']].drop(columns='run') for k in ('rows', 'logs')}
-        if task not in tasks or kept(task): continue
+        if kept(task): continue
         looks = {k.removeprefix(f"{run['cell']}: "): v for k,v in old['looks'].items() if k.startswith(f"{run['cell']}: ")} if run['seed'] == 0 else {}
         keep(task, {'rows': mine['rows'], 'log': mine['logs'], 'look': looks, 'run': run})
 
