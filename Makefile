@@ -51,8 +51,8 @@ bench: .venv/installed  ## Parameters, multiply-adds, times, memory of every sys
 export: .venv/installed ## Notebooks -> package, notebooks cleaned, README
 	$(BIN)/nbdev_clean
 	$(BIN)/nbdev_export
-	$(BIN)/python -c 'from facestudy.report import readme; readme()'
+	$(BIN)/python -c 'from facestudy.pages.report import readme; readme()'
 
 notebooks: export       ## Run every component notebook and keep its outputs
-	cd nbs && for nb in [0-9]*.ipynb; do echo $$nb; FACESTUDY_PROGRESS=0 ../$(BIN)/exec_nb $$nb --dest $$nb --exc_stop || exit 1; done
+	cd nbs && for nb in [0-9]*.ipynb */[0-9]*.ipynb; do echo $$nb; FACESTUDY_PROGRESS=0 ../$(BIN)/exec_nb $$nb --dest $$nb --exc_stop || exit 1; done
 	$(BIN)/nbdev_clean

@@ -8,7 +8,7 @@ for k in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'): os.environ.setdefault(k, '1')
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 from facestudy.core import InputError
-from facestudy.embedded import embedded_store
+from facestudy.data.embedded import embedded_store
 
 
 @pytest.fixture(scope='session')

@@ -4,10 +4,10 @@ import os, threading, time
 import pandas as pd
 import psutil
 import pytest
-from facestudy.ablation import (CONTRIBUTIONS, FACTORS, cell, cell_name, data_of, factorial_cells, gather, keep, kept, planned, read_results, run_of, run_tasks, store_results,
+from facestudy.study.ablation import (CONTRIBUTIONS, FACTORS, cell, cell_name, data_of, factorial_cells, gather, keep, kept, planned, read_results, run_of, run_tasks, store_results,
                                 tasks_of, tuning_tasks, work)
 from facestudy.core import InputError
-from facestudy.parametric_clips import default_parametric
+from facestudy.people.clips import default_parametric
 
 
 @pytest.fixture(scope='module')
@@ -63,7 +63,7 @@ def test_a_killed_worker_loses_nothing(undisturbed, place, tmp_path):
 
 def test_only_what_is_missing_is_done(undisturbed, place, tmp_path, monkeypatch):
     os.environ['FACESTUDY_RUNS'] = str(place/'calm')
-    monkeypatch.setattr('facestudy.ablation.work', None)                     # would fail if it were called
+    monkeypatch.setattr('facestudy.study.ablation.work', None)                     # would fail if it were called
     done = run_tasks(tasks(), tmp_path, 'ablation', workers=1)
     assert list(done['runs'].cell) == ['base', 'superres=bicubic', 'landmarks=exact']
     back = read_results(tmp_path)
@@ -74,14 +74,14 @@ def test_stored_tables_are_enough_to_go_on(undisturbed, place, tmp_path, monkeyp
     store_results(tmp_path, 'ablation', undisturbed)
     before = {p.name: p.read_bytes() for p in tmp_path.glob('*.csv')}
     os.environ['FACESTUDY_RUNS'] = str(place/'another machine')
-    monkeypatch.setattr('facestudy.ablation.work', None)
+    monkeypatch.setattr('facestudy.study.ablation.work', None)
     run_tasks(tasks(), tmp_path, 'ablation', workers=1)
     assert {p.name: p.read_bytes() for p in tmp_path.glob('*.csv')} == before
 
 
 def test_what_fails_is_told(undisturbed, place, tmp_path, monkeypatch):
     os.environ['FACESTUDY_RUNS'] = str(place/'calm')
-    monkeypatch.setattr('facestudy.ablation.farm', lambda missing, *a, **k: {n: 'the weights cannot be fetched.' for n in missing})
+    monkeypatch.setattr('facestudy.study.ablation.farm', lambda missing, *a, **k: {n: 'the weights cannot be fetched.' for n in missing})
     some = tasks(CELLS[:1]) | tasks([(cell(encoder='resnet_imagenet'), 0)])
     run_tasks(some, tmp_path, 'ablation')
     missing = pd.read_csv(tmp_path/'ablation.missing.csv')

@@ -11,12 +11,12 @@ from skimage import data
 from facestudy import animate as A
 from facestudy.animate import (Driving, aligned_square, animate_photo, check_output, clip_files, crop_square, cut, faces_in,
                                one_face, reconstruct_clips, source_crop, system_digest)
-from facestudy.clips import MARGIN
+from facestudy.data.clips import MARGIN
 from facestudy.core import InputError, to_numpy
-from facestudy.landmarks import detect_faces
+from facestudy.data.landmarks import detect_faces
 from facestudy.media import Video, read_video, write_video
-from facestudy.metrics import summarise
-from facestudy.superres import SuperResolution, save_superres
+from facestudy.measure.metrics import summarise
+from facestudy.method.superres import SuperResolution, save_superres
 
 PHOTO = data.astronaut()[:300, 60:420]
 

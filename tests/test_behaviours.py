@@ -1,4 +1,4 @@
-"Behaviours for which the originals are known: facestudy.behaviours"
+"Behaviours for which the originals are known: facestudy.pages.behaviours"
 from dataclasses import asdict
 
 import cv2
@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from facestudy import errors
-from facestudy.behaviours import (BEHAVIOURS, LIMITS, behaviour_figure, behaviour_table, edges, identity_lost, looks_of, strayed_share,
+from facestudy.pages import errors
+from facestudy.pages.behaviours import (BEHAVIOURS, LIMITS, behaviour_figure, behaviour_table, edges, identity_lost, looks_of, strayed_share,
                                   styled_behaviours, torn, verdict)
 from test_errors import clip_of, photo, portrait, rows_of, shifted, spun    # `photo` is a fixture
 

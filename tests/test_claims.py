@@ -2,7 +2,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from facestudy.claims import CLAIMS, MEASURES, all_rows, answers, conclude, derived, sentence, verdict_table
+from facestudy.study.claims import CLAIMS, MEASURES, all_rows, answers, conclude, derived, sentence, verdict_table
 from facestudy.core import seed_all
 
 

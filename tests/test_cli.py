@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 import torch
 
-from facestudy import cli, embedded
-from facestudy.clips import build_store
+from facestudy import cli
+from facestudy.data import embedded
+from facestudy.data.clips import build_store
 from facestudy.core import ROOT, save_tensors, to_numpy
 from facestudy.media import Video, read_video, write_video
-from facestudy.parametric_head import head_asset
-from facestudy.superres import SuperResolution, save_superres
-from facestudy.training import CopySource, save_system
+from facestudy.people.head import head_asset
+from facestudy.method.superres import SuperResolution, save_superres
+from facestudy.training.trainer import CopySource, save_system
 from test_animate import PHOTO, _bad, _kinds, face_frames, made, save_photo    # `made` is a fixture
 
 @pytest.fixture(scope='session')
@@ -128,9 +129,9 @@ def test_a_driving_video_of_one_frame(capsys, made, weights, tmp_path):
     assert animate(capsys, made, weights, tmp_path/'o.mp4', driving=tmp_path/'one.mp4')[1].split(': ')[1].startswith('1 frames')
 
 def test_checkpoints_of_others(capsys, made, weights, tmp_path):
-    good = {'kind': 'system', 'class': 'facestudy.training:CopySource', 'name': 'copy_source', 'version': 1, 'config': {'size': 64}}
+    good = {'kind': 'system', 'class': 'facestudy.training.trainer:CopySource', 'name': 'copy_source', 'version': 1, 'config': {'size': 64}}
     for i,(meta,says) in enumerate([({'kind': 'superres'}, 'not a trained system'), (good | {'version': 99}, 'version 99'),
-                                    (good | {'class': 'facestudy.training:Nobody'}, 'Nobody'), (good | {'class': 'os:system'}, 'not part of facestudy')]):
+                                    (good | {'class': 'facestudy.training.trainer:Nobody'}, 'Nobody'), (good | {'class': 'os:system'}, 'not part of facestudy')]):
         save_tensors(tmp_path/'w.safetensors', {'x': torch.zeros(1)}, meta)
         code,_,err = animate(capsys, made, tmp_path/'w.safetensors', tmp_path/'o.mp4')
         assert code == 1 and len(err) == 1 and 'w.safetensors' in err[0] and says in err[0]
@@ -215,12 +216,12 @@ def test_data_without_the_package_index(capsys, tmp_path, monkeypatch):
 # rendered people
 
 def test_people_by_default_with_the_embedded_clips_alone(capsys, tmp_path, monkeypatch):
-    import facestudy.study
+    import facestudy.study.runs
     asked = []
-    monkeypatch.setattr(facestudy.study, 'fit_named', lambda system, profile, clips, seed, device, parametric, **kw: asked.append((clips, parametric)))
+    monkeypatch.setattr(facestudy.study.runs, 'fit_named', lambda system, profile, clips, seed, device, parametric, **kw: asked.append((clips, parametric)))
     for more in ([], ['--parametric'], ['--no-parametric'], ['--clips', 'mine']): run(capsys, 'train', 'improved', *more)
     assert asked == [(None, None), (None, True), (None, False), ('mine', None)]
-    assert [facestudy.study.with_people(p, c) for c,p in asked] == [True, True, False, False]
+    assert [facestudy.study.runs.with_people(p, c) for c,p in asked] == [True, True, False, False]
     assert run(capsys, 'train', 'superres', '--parametric')[2] == ['facestudy: superres is trained on the clips alone; leave --parametric out.']
 
 def test_parametric_hands_on_what_was_asked(capsys, tmp_path, monkeypatch):
@@ -228,7 +229,7 @@ def test_parametric_hands_on_what_was_asked(capsys, tmp_path, monkeypatch):
     def store(out, *a, **kw):
         asked.update(kw, out=out, a=a)
         return SimpleNamespace(table=pd.DataFrame({'identity': ['p0', 'p0', 'p1']}), size=32, digest='0123456789abcdef', segments=lambda side: [0]*(2 if side == 'train' else 1))
-    monkeypatch.setitem(sys.modules, 'facestudy.parametric_clips', SimpleNamespace(parametric_store=store))
+    monkeypatch.setitem(sys.modules, 'facestudy.people.clips', SimpleNamespace(parametric_store=store))
     code,out,_ = run(capsys, 'parametric', tmp_path, '--identities', 5, '--motions', 4, '--frames', 8, '--size', 32, '--seed', 3, '--dense', '--workers', 2)
     assert code == 0 and '3 clips of 2 people at 32 px, 2 to train on and 1 to test on; digest 0123456789ab' in out
     assert asked == dict(out=str(tmp_path), a=(5, 4, 8, 32), seed=3, dense=True, workers=2)

@@ -1,12 +1,12 @@
-"The clip store and the embedded clips: facestudy.clips, facestudy.embedded"
+"The clip store and the embedded clips: facestudy.data.clips, facestudy.data.embedded"
 import cv2
 import numpy as np
 import pytest
 from skimage import data
 
-from facestudy.clips import GAP, ClipStore, JoinedStore, Segment, build_store, hash_split, make_store, read_clip, square_around, video_jobs
+from facestudy.data.clips import GAP, ClipStore, JoinedStore, Segment, build_store, hash_split, make_store, read_clip, square_around, video_jobs
 from facestudy.core import InputError
-from facestudy.embedded import EMBEDDED, embedded_store
+from facestudy.data.embedded import EMBEDDED, embedded_store
 from facestudy.media import write_video
 
 
@@ -95,7 +95,7 @@ def test_digest_knows_frames_and_split(videos, store, tmp_path):
     assert a != make_store(jobs.assign(split='train', stop=5), tmp_path/'c', 48, 1).digest
 
 def test_resumes(videos, store, tmp_path, monkeypatch):
-    import facestudy.clips as m
+    import facestudy.data.clips as m
     read,calls = m.read_clip,[]
     def counted(path, *a):
         calls.append(path)
@@ -173,7 +173,7 @@ def test_stores_that_cannot_be_joined(videos, store, tmp_path):
 
 def test_store_needs_no_video_library(store):
     import subprocess, sys
-    code = ("import sys; sys.modules['av'] = None\nfrom facestudy.clips import ClipStore\n"
+    code = ("import sys; sys.modules['av'] = None\nfrom facestudy.data.clips import ClipStore\n"
             f"s = ClipStore({str(store.folder)!r}); print(s.frames('ann#1')[0].mean(), s.faces('ann#1')[0, 0])")
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).returncode == 0
 

@@ -1,4 +1,4 @@
-"Paired comparison, intervals, corrections and verdicts: facestudy.contrasts"
+"Paired comparison, intervals, corrections and verdicts: facestudy.measure.contrasts"
 import math
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from facestudy.contrasts import Contrast, adjusted, contrast, factorial, forest, judge, needed_seeds, paired, verdicts
+from facestudy.measure.contrasts import Contrast, adjusted, contrast, factorial, forest, judge, needed_seeds, paired, verdicts
 from facestudy.core import InputError
 
 ON,OFF = {'part': 'on'},{'part': 'off'}
@@ -74,13 +74,13 @@ def test_coverage(seeds, seed_sd, clip_sd):
     assert [c.p < .05 for c in cs] == [not c.low <= 0 <= c.high for c in cs]
 
 def test_bootstrap_alone_would_be_too_narrow():
-    from facestudy.contrasts import _means, _percentile
+    from facestudy.measure.contrasts import _means, _percentile
     rng = np.random.default_rng(0)
     ends = [_percentile(_means(luck(rng, 3, 1, .3), 299, 0), .05)[:2] for _ in range(300)]
     assert np.mean([l <= 0 <= h for l,h in ends]) < .87
 
 def test_crossed_bootstrap_has_the_variance_of_its_formula():
-    from facestudy.contrasts import _means
+    from facestudy.measure.contrasts import _means
     d = luck(np.random.default_rng(3), 5, 1, 1)
     r = d - d.mean(1, keepdims=True) - d.mean(0) + d.mean()
     expected = d.mean(1).var()/5 + d.mean(0).var()/25 + (r**2).mean()/125
@@ -251,5 +251,5 @@ def test_table_and_figure():
     plt.close(fig)
 
 def test_import_needs_neither_scipy_stats_nor_statsmodels():
-    code = 'import sys, facestudy.contrasts; print([m for m in ("scipy.stats", "statsmodels", "matplotlib") if m in sys.modules])'
+    code = 'import sys, facestudy.measure.contrasts; print([m for m in ("scipy.stats", "statsmodels", "matplotlib") if m in sys.modules])'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'

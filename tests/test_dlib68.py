@@ -1,4 +1,4 @@
-"Dlib's 68 landmarks, an optional extra: facestudy.dlib68"
+"Dlib's 68 landmarks, an optional extra: facestudy.detectors.dlib68"
 import sys
 from configparser import ConfigParser
 from types import SimpleNamespace
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from skimage import data
 
-from facestudy import dlib68
+from facestudy.detectors import dlib68
 from facestudy.core import ROOT, InputError
-from facestudy.dlib68 import _choose, _dlib_box, _enlarge, _from_pixels, _to_pixels, dlib_landmarks, dlib_predictor
-from facestudy.landmarks import track_face
+from facestudy.detectors.dlib68 import _choose, _dlib_box, _enlarge, _from_pixels, _to_pixels, dlib_landmarks, dlib_predictor
+from facestudy.data.landmarks import track_face
 from facestudy.media import resize
 
 
@@ -53,7 +53,7 @@ def test_without_the_model(monkeypatch, fresh):
 
 def test_import_does_not_need_dlib():
     import subprocess
-    code = "import sys; sys.modules['dlib'] = None; import facestudy.dlib68"
+    code = "import sys; sys.modules['dlib'] = None; import facestudy.detectors.dlib68"
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0
 
 def test_never_in_the_default_or_dev_install():

@@ -2,11 +2,11 @@
 import numpy as np
 import torch
 from facestudy.core import seed_all
-from facestudy.driving_autoencoder import DrivingAutoencoder
-from facestudy.first_order import FirstOrder
+from facestudy.systems.driving_autoencoder import DrivingAutoencoder
+from facestudy.systems.first_order import FirstOrder
 from facestudy.grids import make_grid
-from facestudy.pairs import Pairs
-from facestudy.training import load_system, save_system
+from facestudy.data.pairs import Pairs
+from facestudy.training.trainer import load_system, save_system
 
 TINY = dict(size=32, generator=(8, 32, 2, 1), perceptual=0., pixels=1.)
 

@@ -1,18 +1,18 @@
-"Worst clips and causes: facestudy.errors, and the figures of facestudy.tables with many systems"
+"Worst clips and causes: facestudy.pages.errors, and the figures of facestudy.pages.tables with many systems"
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 from skimage import data
 
-from facestudy.clips import JoinedStore
+from facestudy.data.clips import JoinedStore
 from facestudy.core import InputError
-from facestudy.errors import (Kept, align, box_mask, causes, clip_scores, colour_price, detail, error_map, error_shares, gallery_figure,
+from facestudy.pages.errors import (Kept, align, box_mask, causes, clip_scores, colour_price, detail, error_map, error_shares, gallery_figure,
                               kept_frames, kept_of, known_of, leak, named_tests, rolled, scatter_figure, turned, why, worst_clips, worst_frame)
-from facestudy.metrics import PSNR_CAP, psnr
-from facestudy.parametric_clips import default_parametric
-from facestudy.study import sample_name
-from facestudy.tables import comparison_figure, gain_figure, palette, short_title, training_figure
+from facestudy.measure.metrics import PSNR_CAP, psnr
+from facestudy.people.clips import default_parametric
+from facestudy.study.runs import sample_name
+from facestudy.pages.tables import comparison_figure, gain_figure, palette, short_title, training_figure
 
 BOX = np.array([0, 0, .5, .5])
 

@@ -6,9 +6,9 @@ import psutil
 import pytest
 import torch
 
-from facestudy import farm as module
+from facestudy.training import farm as module
 from facestudy.core import InputError, seed_all, write_text
-from facestudy.farm import farm, time_left
+from facestudy.training.farm import farm, time_left
 
 
 def draw(seed): return int(seed_all(seed).integers(10**6))

@@ -1,4 +1,4 @@
-"What the face does: facestudy.geometry, on drawn points and films whose motion is known"
+"What the face does: facestudy.measure.geometry, on drawn points and films whose motion is known"
 import math
 
 import numpy as np
@@ -7,9 +7,9 @@ import torch
 from skimage.transform import estimate_transform
 
 from facestudy.core import InputError
-from facestudy.geometry import (EXPRESSIVE, LEAST, MOVES, STEADY, apply_similarity, deformation, expression, eye_boxes, eye_error, fit_similarity, interocular,
+from facestudy.measure.geometry import (EXPRESSIVE, LEAST, MOVES, STEADY, apply_similarity, deformation, expression, eye_boxes, eye_error, fit_similarity, interocular,
                                 keypoint_stability, landmark_error, motion_parts, move_map, pupil_error, sequence_error, transferred)
-from facestudy.pairs import move_faces
+from facestudy.data.pairs import move_faces
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"The landmark network: facestudy.landmarker, on drawn faces whose points are known"
+"The landmark network: facestudy.detectors.landmarker, on drawn faces whose points are known"
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from facestudy.clips import Segment
+from facestudy.data.clips import Segment
 from facestudy.core import InputError, save_tensors
-from facestudy.landmarker import (MIRRORED, POINTS, SIDE, Landmarker, crop_faces, crop_map, find_landmarks, grey, into_crop, into_frame, landmark_errors,
+from facestudy.detectors.landmarker import (MIRRORED, POINTS, SIDE, Landmarker, crop_faces, crop_map, find_landmarks, grey, into_crop, into_frame, landmark_errors,
                                   load_landmarker, mean_landmarker, mean_place, save_landmarker, train_landmarker, training_crops)
-from facestudy.parametric_motion import sweep
+from facestudy.people.motion import sweep
 
 
 def shape():

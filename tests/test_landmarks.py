@@ -4,7 +4,7 @@ import pytest
 from skimage import data
 
 from facestudy.core import InputError
-from facestudy.landmarks import LANDMARKS, Track, detect_faces, face_landmarks, iou, jitter, largest_face, observe, steady, track_face
+from facestudy.data.landmarks import LANDMARKS, Track, detect_faces, face_landmarks, iou, jitter, largest_face, observe, steady, track_face
 from facestudy.media import resize
 
 FACE = data.astronaut()

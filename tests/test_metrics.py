@@ -1,4 +1,4 @@
-"PSNR, SSIM and their averages: facestudy.metrics"
+"PSNR, SSIM and their averages: facestudy.measure.metrics"
 import math
 
 import numpy as np
@@ -7,8 +7,8 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from facestudy.core import InputError
-from facestudy.metrics import PSNR_CAP, coherence, psnr, psnr_bound, score_clip, score_regions, ssim, summarise
-from facestudy.parametric_head import REGIONS
+from facestudy.measure.metrics import PSNR_CAP, coherence, psnr, psnr_bound, score_clip, score_regions, ssim, summarise
+from facestudy.people.head import REGIONS
 
 
 def reference(a, b):

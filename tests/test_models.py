@@ -3,14 +3,14 @@ from urllib.error import URLError
 
 import pytest
 import torch
-from facestudy.bench import bare, frame_cost, step_memory
+from facestudy.study.bench import bare, frame_cost, step_memory
 from facestudy.core import InputError, seed_all
-from facestudy.encoders import resnet
-from facestudy.keypoints import KeypointDetector
-from facestudy.losses import VGG19, PerceptualLoss
-from facestudy.motion import DenseMotion
-from facestudy.study import PROFILES, SYSTEMS
-from facestudy.suggested import Suggested
+from facestudy.method.encoders import resnet
+from facestudy.method.keypoints import KeypointDetector
+from facestudy.method.losses import VGG19, PerceptualLoss
+from facestudy.method.motion import DenseMotion
+from facestudy.study.runs import PROFILES, SYSTEMS
+from facestudy.systems.suggested import Suggested
 
 
 @pytest.fixture

@@ -8,17 +8,18 @@ from functools import cache
 import pytest
 from execnb.nbio import read_nb
 from facestudy.core import ROOT
+from facestudy.pages.report import notebooks
 from nbdev.config import get_config
 from nbdev.test import test_nb as run_notebook
 
 run_notebook.__test__ = False   # a function of nbdev, not a test
 CFG = get_config()
 ALL = sorted(p for p in (ROOT/'nbs').glob('**/*.ipynb') if not p.name.startswith(('_', '.')) and '.ipynb_checkpoints' not in p.parts)
-PARTS = [p for p in ALL if p.parent.name == 'nbs']
+PARTS = notebooks() + [ROOT/'nbs'/'index.ipynb']
 PAPER = [p for p in ALL if p.parent.name == 'reports']
 
 
-@pytest.mark.parametrize('nb', PARTS, ids=lambda p: p.stem)
+@pytest.mark.parametrize('nb', PARTS, ids=lambda p: p.relative_to(ROOT/'nbs').with_suffix('').as_posix())
 def test_runs(nb):
     ok,_ = run_notebook(nb, skip_flags=CFG.tst_flags.split(), basepath=ROOT)
     assert ok, f'{nb.name} failed; run it in JupyterLab to see where'
@@ -32,18 +33,19 @@ def source(p): return ''.join(c.source+'\n' for c in read_nb(p).cells if c.cell_
 def test_imports_flow_left_to_right():
     seen = set()
     for p in PARTS:
-        uses = set(re.findall(r'^\s*from facestudy\.(\w+) import', source(p), re.M))
+        uses = set(re.findall(r'^\s*from facestudy\.([\w.]+) import', source(p), re.M))
         assert uses <= seen|exported(p), f'{p.name} uses {uses-seen}, which come later'
         seen |= exported(p)
 
 
 def test_components_know_nothing_of_the_study():
-    study = next(p for p in PARTS if p.stem.endswith('_study'))
-    for p in PARTS[:PARTS.index(study)]: assert 'facestudy.study' not in source(p), f'{p.name} knows the study'
+    first = next(i for i,p in enumerate(PARTS) if p.parent.name == 'study')
+    for p in PARTS[:first]: assert 'facestudy.study' not in source(p), f'{p.name} knows the study'
 
 
 def test_every_module_has_its_notebook():
-    modules = {p.stem for p in (ROOT/'facestudy').glob('*.py') if not p.stem.startswith('_')}
+    files = (p.relative_to(ROOT/'facestudy').with_suffix('') for p in (ROOT/'facestudy').rglob('*.py') if not p.stem.startswith('_'))
+    modules = {'.'.join(p.parts) for p in files}
     assert modules == set().union(*map(exported, PARTS))
 
 
@@ -63,7 +65,7 @@ def test_notebooks_are_clean(copy):
 
 
 def test_package_is_in_sync(copy):
-    stale = [p.name for p in (ROOT/'facestudy').glob('*.py') if (copy/'facestudy'/p.name).read_bytes() != p.read_bytes()]
+    stale = [p.name for p in (ROOT/'facestudy').rglob('*.py') if (copy/p.relative_to(ROOT)).read_bytes() != p.read_bytes()]
     assert not stale, f'{stale}: run `make export`'
 
 
@@ -73,7 +75,7 @@ def test_one_parameters_cell(nb):
 
 
 def test_readme_is_current():
-    from facestudy.report import readme
+    from facestudy.pages.report import readme
     before = (ROOT/'README.md').read_text()
     try: assert readme().read_text() == before, 'README.md: run `make export`'
     finally: (ROOT/'README.md').write_text(before)

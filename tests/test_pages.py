@@ -3,7 +3,7 @@ import re, shutil
 
 import pytest
 from facestudy.core import ROOT, InputError
-from facestudy.report import PAGES, reports
+from facestudy.pages.report import PAGES, reports
 
 
 def text(page): return re.sub(r'data:image/[a-z]+;base64,[^"]+', '', page.read_text())

@@ -1,14 +1,14 @@
-"Stores of rendered people: facestudy.parametric_clips"
+"Stores of rendered people: facestudy.people.clips"
 import json
 from dataclasses import fields
 
 import numpy as np
 import pytest
 
-from facestudy.clips import ClipStore
+from facestudy.data.clips import ClipStore
 from facestudy.core import InputError
-from facestudy.parametric_clips import ParametricStore, parametric_plan, parametric_store
-from facestudy.parametric_motion import Motion, talking_motion
+from facestudy.people.clips import ParametricStore, parametric_plan, parametric_store
+from facestudy.people.motion import Motion, talking_motion
 
 SMALL = dict(identities=5, motions=4, frames=4, size=32, unseen=(2, 2), each=1)
 

@@ -1,13 +1,13 @@
-"The parametric head and its people: facestudy.parametric_head, facestudy.parametric_people"
+"The parametric head and its people: facestudy.people.head, facestudy.people.shape"
 import numpy as np
 import pytest
 
-from facestudy import parametric_head
+from facestudy.people import head as parametric_head
 from facestudy.core import InputError
-from facestudy.parametric_head import EXPRESSIONS, LANDMARKS, PARTS, REGIONS, head_asset
-from facestudy.parametric_people import angles, pose, rotation, shape_of
-from facestudy.parametric_raster import rasterise
-from facestudy.parametric_truth import apart, rigid
+from facestudy.people.head import EXPRESSIONS, LANDMARKS, PARTS, REGIONS, head_asset
+from facestudy.people.shape import angles, pose, rotation, shape_of
+from facestudy.people.raster import rasterise
+from facestudy.people.truth import apart, rigid
 
 
 @pytest.fixture(scope='module')

@@ -1,22 +1,22 @@
-"Skin, hair, clothes, light: facestudy.parametric_skin, parametric_hair, parametric_look"
+"Skin, hair, clothes, light: facestudy.people.skin, parametric_hair, parametric_look"
 import numpy as np
 import pytest
 
 from facestudy.core import InputError, seed_all
-from facestudy.landmarks import detect_faces
-from facestudy.parametric_head import EXPRESSIONS, PARTS, REGIONS, head_asset
+from facestudy.data.landmarks import detect_faces
+from facestudy.people.head import EXPRESSIONS, PARTS, REGIONS, head_asset
 
 try: head_asset()
 except InputError as e: pytest.skip(f'no head on this machine: {e}', allow_module_level=True)
 
-from facestudy.parametric_hair import STYLES, grow
-from facestudy.parametric_look import mesh_of, person
-from facestudy.parametric_motion import sweep, talking_motion
-from facestudy.parametric_people import pose, shape_of
-from facestudy.parametric_raster import interpolate, rasterise
-from facestudy.parametric_render import render, render_frame, render_speed
-from facestudy.parametric_scenes import background, scene
-from facestudy.parametric_skin import TALL, WIDE, Brows, Hairline, Paint, above_hairline, beard_region, chart, on_map, paint_skin, skin_tone, uv_of_head
+from facestudy.people.hair import STYLES, grow
+from facestudy.people.look import mesh_of, person
+from facestudy.people.motion import sweep, talking_motion
+from facestudy.people.shape import pose, shape_of
+from facestudy.people.raster import interpolate, rasterise
+from facestudy.people.render import render, render_frame, render_speed
+from facestudy.people.scenes import background, scene
+from facestudy.people.skin import TALL, WIDE, Brows, Hairline, Paint, above_hairline, beard_region, chart, on_map, paint_skin, skin_tone, uv_of_head
 
 
 @pytest.fixture(scope='module')

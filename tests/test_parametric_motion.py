@@ -1,9 +1,9 @@
-"Motion of a talking head from a seed and from a file: facestudy.parametric_motion"
+"Motion of a talking head from a seed and from a file: facestudy.people.motion"
 import numpy as np
 import pytest
 
 from facestudy.core import InputError
-from facestudy.parametric_motion import ANGLES, EXPRESSIONS, VISEMES, Motion, sweep, talking_motion
+from facestudy.people.motion import ANGLES, EXPRESSIONS, VISEMES, Motion, sweep, talking_motion
 
 PARTS = 'weights','head','gaze','shift'
 def track(m, name): return m.weights[:, EXPRESSIONS.index(name)]

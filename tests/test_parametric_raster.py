@@ -1,8 +1,8 @@
-"The camera and the z-buffer: facestudy.parametric_raster"
+"The camera and the z-buffer: facestudy.people.raster"
 import numpy as np
 import pytest
 
-from facestudy.parametric_raster import CENTRE, DISTANCE, WINDOW, interpolate, light_frame, lit, occlusion, project, rasterise, shadow_map, unproject, vertex_normals
+from facestudy.people.raster import CENTRE, DISTANCE, WINDOW, interpolate, light_frame, lit, occlusion, project, rasterise, shadow_map, unproject, vertex_normals
 
 C = WINDOW/2
 TWO = np.array([[0, 1, 2], [0, 2, 3]])

@@ -1,4 +1,4 @@
-"Exact truth of rendered people: facestudy.parametric_truth"
+"Exact truth of rendered people: facestudy.people.truth"
 from dataclasses import fields
 
 import cv2
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from facestudy.core import InputError
-from facestudy.parametric_head import REGIONS, head_asset
-from facestudy.parametric_look import person
-from facestudy.parametric_motion import sweep, talking_motion
-from facestudy.parametric_raster import project, rasterise
-from facestudy.parametric_render import render
-from facestudy.parametric_scenes import scene
-from facestudy.parametric_truth import SLACK, Truth, _solid, apart, canonical_of, find_landmarks, flow, labels_of, landmarks_of, look_at, pull_back, rigid, truth_of
+from facestudy.people.head import REGIONS, head_asset
+from facestudy.people.look import person
+from facestudy.people.motion import sweep, talking_motion
+from facestudy.people.raster import project, rasterise
+from facestudy.people.render import render
+from facestudy.people.scenes import scene
+from facestudy.people.truth import SLACK, Truth, _solid, apart, canonical_of, find_landmarks, flow, labels_of, landmarks_of, look_at, pull_back, rigid, truth_of
 
 @pytest.fixture(scope='module')
 def people():

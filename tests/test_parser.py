@@ -1,4 +1,4 @@
-"The parser of faces: facestudy.parser, on drawn people whose labels are known"
+"The parser of faces: facestudy.detectors.parser, on drawn people whose labels are known"
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from facestudy.clips import Segment
+from facestudy.data.clips import Segment
 from facestudy.core import InputError, save_tensors
-from facestudy.parser import COLOURS, PARTS, SIDE, Parser, iou, layout_picture, load_parser, one_hot, parse, parser_scores, save_parser, train_parser, training_layouts
+from facestudy.detectors.parser import COLOURS, PARTS, SIDE, Parser, iou, layout_picture, load_parser, one_hot, parse, parser_scores, save_parser, train_parser, training_layouts
 
 
 def draw(rng, size=64):

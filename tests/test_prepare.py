@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from skimage import data
 
-from facestudy import prepare as module
+from facestudy.data import prepare as module
 from facestudy.core import InputError, sha256
 from facestudy.media import Video, read_video, resize, write_video
-from facestudy.prepare import FIELDS, Manifest, iou, prepare, read_metadata, square, tubes, whose
+from facestudy.data.prepare import FIELDS, Manifest, iou, prepare, read_metadata, square, tubes, whose
 
 HEAD = data.astronaut()[20:220, 120:320]
 SMALL = dict(size=64, min_size=86, min_frames=12, workers=1)
@@ -162,7 +162,7 @@ def test_other_settings_need_another_folder(tmp_path):
 def test_killed_in_the_middle(tmp_path):
     "Kill -9 after the first finished video; the rest is done by the second call, the first is not done again"
     for n in 'abcd': film(tmp_path/'in'/f'{n}.mp4', n=30)
-    code = f'from facestudy.prepare import prepare; prepare({str(tmp_path/"in")!r}, {str(tmp_path/"out")!r}, **{SMALL!r})'
+    code = f'from facestudy.data.prepare import prepare; prepare({str(tmp_path/"in")!r}, {str(tmp_path/"out")!r}, **{SMALL!r})'
     p = subprocess.Popen([sys.executable, '-c', code], env={**os.environ, 'FACESTUDY_PROGRESS': '0'}, stderr=subprocess.PIPE)
     out = tmp_path/'out'/'manifest.csv'
     while not out.exists() and p.poll() is None: time.sleep(.005)

@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 from facestudy.core import InputError, load_tensors
 from facestudy.cli import find_system
-from facestudy.release import LIMIT, card, finished, metrics_of, release, release_aid
-from facestudy.report import report
-from facestudy.study import TIMINGS, checkpoints_dir, open_data, plan, released_file, runs_dir, study
-from facestudy.training import load_system, system_meta
+from facestudy.study.release import LIMIT, card, finished, metrics_of, release, release_aid
+from facestudy.pages.report import report
+from facestudy.study.runs import TIMINGS, checkpoints_dir, open_data, plan, released_file, runs_dir, study
+from facestudy.training.trainer import load_system, system_meta
 
 @pytest.fixture(scope='module')
 def shipped(embedded, tmp_path_factory):
@@ -66,7 +66,7 @@ def test_no_run_no_release(shipped):
     with pytest.raises(InputError, match='^improved: no finished run .* `facestudy study --profile smoke --systems improved'): release('smoke', ['improved'])
 
 def test_too_heavy(shipped, monkeypatch):
-    monkeypatch.setattr('facestudy.release.LIMIT', 1000)
+    monkeypatch.setattr('facestudy.study.release.LIMIT', 1000)
     with pytest.raises(InputError, match='the limit'): release('smoke', ['suggested'])
 
 def test_the_best_of_several_runs(shipped):

@@ -1,4 +1,4 @@
-"The samples of Figures 4 and 5: facestudy.showcase"
+"The samples of Figures 4 and 5: facestudy.pages.showcase"
 from dataclasses import replace
 
 import matplotlib
@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from facestudy.aids import load_aid
+from facestudy.detectors.aids import load_aid
 from facestudy.core import ROOT, InputError
-from facestudy.showcase import (KINDS, MEASURES, Shot, duel, evenly, exhibit, eyes_turned, furthest, gaze_figure, keep_exhibit, looking, mean_measures,
+from facestudy.pages.showcase import (KINDS, MEASURES, Shot, duel, evenly, exhibit, eyes_turned, furthest, gaze_figure, keep_exhibit, looking, mean_measures,
                                 most_changed, paired, sample_figure, shape_figure, shortened, showcase)
-from facestudy.study import Take, aid_file, aid_source, plan, remake
-from facestudy.training import CopySource
+from facestudy.study.runs import Take, aid_file, aid_source, plan, remake
+from facestudy.training.trainer import CopySource
 
 matplotlib.use('agg')
 

@@ -6,22 +6,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from facestudy.aids import AIDS, fit_aid, load_aid
-from facestudy.clips import JoinedStore, Segment
+from facestudy.detectors.aids import AIDS, fit_aid, load_aid
+from facestudy.data.clips import JoinedStore, Segment
 from facestudy.core import ROOT, InputError, load_tensors, to_numpy
-from facestudy.metrics import PSNR_CAP
-from facestudy.pairs import draw_pairs
-from facestudy.report import render, report, report_name
-from facestudy.study import REGION_SCORES, SYSTEMS, TIMINGS, fit, group_of, measure, open_clips, open_data, plan, remake, split_in_words, study, takes
-from facestudy.tables import has_people, of_test, people_table, samples_of_test, table1
-from facestudy.training import CopySource, System, load_system
+from facestudy.measure.metrics import PSNR_CAP
+from facestudy.data.pairs import draw_pairs
+from facestudy.pages.report import render, report, report_name
+from facestudy.study.runs import REGION_SCORES, SYSTEMS, TIMINGS, fit, group_of, measure, open_clips, open_data, plan, remake, split_in_words, study, takes
+from facestudy.pages.tables import has_people, of_test, people_table, samples_of_test, table1
+from facestudy.training.trainer import CopySource, System, load_system
 
 
 
 @pytest.fixture(scope='session')
 def people():
     "The rendered people of the smoke study; tests that need them are skipped only where the head asset is out of reach"
-    from facestudy.parametric_clips import default_parametric
+    from facestudy.people.clips import default_parametric
     try: return default_parametric(32, 'smoke')
     except InputError as e: pytest.skip(f'no head asset on this machine: {e}')
 
@@ -205,7 +205,7 @@ def test_words_say_what_was_trained(embedded, joined):
 def fake_people(monkeypatch):
     "The study with made-up people instead of rendered ones"
     module = SimpleNamespace(default_parametric=lambda size, profile='quick': Crayons())
-    monkeypatch.setitem(sys.modules, 'facestudy.parametric_clips', module)
+    monkeypatch.setitem(sys.modules, 'facestudy.people.clips', module)
     return module
 
 def test_a_study_with_people(embedded, fake_people, tmp_path, monkeypatch):

@@ -1,11 +1,11 @@
-"Cartoons and pencil drawings: facestudy.stylised"
+"Cartoons and pencil drawings: facestudy.people.stylised"
 import cv2
 import numpy as np
 import pytest
 from skimage import data
 
 from facestudy.core import InputError
-from facestudy.stylised import STYLES, cartoon, drawn, found_share, pencil
+from facestudy.people.stylised import STYLES, cartoon, drawn, found_share, pencil
 
 FACE = np.ascontiguousarray(data.astronaut()[0:224, 112:336])
 

@@ -5,7 +5,7 @@ import torch
 from skimage import data
 
 from facestudy.core import InputError, save_tensors, to_tensor
-from facestudy.superres import (SuperResolution, bicubic, degrade, enlarge, face_patches, load_superres, save_superres,
+from facestudy.method.superres import (SuperResolution, bicubic, degrade, enlarge, face_patches, load_superres, save_superres,
                                 sr_loss, superres_cost, train_superres)
 
 def noise(rng, batch, side=32):

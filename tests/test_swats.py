@@ -1,4 +1,4 @@
-"SWATS: facestudy.swats"
+"SWATS: facestudy.method.swats"
 import copy
 import json
 import math
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from facestudy.core import InputError, load_tensors, save_tensors
-from facestudy.swats import SWATS, _dots, sgd_rate
+from facestudy.method.swats import SWATS, _dots, sgd_rate
 
 
 def weights(dtype=torch.float64, channels_last=False):

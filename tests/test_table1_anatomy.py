@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from facestudy.core import ROOT
-from facestudy.report import render
-from facestudy.tables import paper_table1
+from facestudy.pages.report import render
+from facestudy.pages.tables import paper_table1
 
 def test_numbers_of_other_papers_say_where_they_are_from():
     t = pd.read_csv(ROOT/'data'/'printed_elsewhere.csv')

@@ -1,10 +1,10 @@
-"Viola-Jones against exact landmarks: facestudy.viola_jones_truth"
+"Viola-Jones against exact landmarks: facestudy.people.viola_jones"
 import numpy as np
 import pytest
 
 from facestudy.core import InputError
-from facestudy.parametric_look import person
-from facestudy.viola_jones_truth import box_is_right, landmark_centres, score_detection, score_jitter, score_landmarks, still_talk, yaw_sweep
+from facestudy.people.look import person
+from facestudy.people.viola_jones import box_is_right, landmark_centres, score_detection, score_jitter, score_landmarks, still_talk, yaw_sweep
 
 @pytest.fixture(scope='module')
 def who():
