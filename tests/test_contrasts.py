@@ -74,13 +74,14 @@ def test_coverage(seeds, seed_sd, clip_sd):
     assert [c.p < .05 for c in cs] == [not c.low <= 0 <= c.high for c in cs]
 
 def test_bootstrap_alone_would_be_too_narrow():
-    from facestudy.measure.contrasts import _means, _percentile
+    from facestudy.measure.metrics import _means
+    from facestudy.measure.contrasts import _percentile
     rng = np.random.default_rng(0)
     ends = [_percentile(_means(luck(rng, 3, 1, .3), 299, 0), .05)[:2] for _ in range(300)]
     assert np.mean([l <= 0 <= h for l,h in ends]) < .87
 
 def test_crossed_bootstrap_has_the_variance_of_its_formula():
-    from facestudy.measure.contrasts import _means
+    from facestudy.measure.metrics import _means
     d = luck(np.random.default_rng(3), 5, 1, 1)
     r = d - d.mean(1, keepdims=True) - d.mean(0) + d.mean()
     expected = d.mean(1).var()/5 + d.mean(0).var()/25 + (r**2).mean()/125

@@ -7,12 +7,14 @@ from skimage import data
 
 from facestudy.data.clips import JoinedStore
 from facestudy.core import InputError
-from facestudy.pages.errors import (Kept, align, box_mask, causes, clip_scores, colour_price, detail, error_map, error_shares, gallery_figure,
-                              kept_frames, kept_of, known_of, leak, named_tests, rolled, scatter_figure, turned, why, worst_clips, worst_frame)
+from facestudy.pages.errors import (Kept, align, box_mask, causes, clip_scores, colour_price, error_map,
+                                    error_shares, gallery_figure, kept_frames, kept_of, known_of, leak, named_tests,
+                                    rolled, scatter_figure, turned, why, worst_clips, worst_frame)
+from facestudy.measure.metrics import detail
 from facestudy.measure.metrics import PSNR_CAP, psnr
 from facestudy.people.clips import default_parametric
 from facestudy.study.runs import sample_name
-from facestudy.pages.tables import comparison_figure, gain_figure, palette, short_title, training_figure
+from facestudy.pages.figures import comparison_figure, gain_figure, palette, short_title, training_figure
 
 BOX = np.array([0, 0, .5, .5])
 

@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 from execnb.nbio import read_nb
 from facestudy.core import ROOT
-from facestudy.pages.report import notebooks
+from facestudy.pages.readme import notebooks
 from nbdev.config import get_config
 from nbdev.test import test_nb as run_notebook
 
@@ -75,7 +75,7 @@ def test_one_parameters_cell(nb):
 
 
 def test_readme_is_current():
-    from facestudy.pages.report import readme
+    from facestudy.pages.readme import readme
     before = (ROOT/'README.md').read_text()
     try: assert readme().read_text() == before, 'README.md: run `make export`'
     finally: (ROOT/'README.md').write_text(before)

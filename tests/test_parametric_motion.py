@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from facestudy.core import InputError
-from facestudy.people.motion import ANGLES, EXPRESSIONS, VISEMES, Motion, sweep, talking_motion
+from facestudy.people.motion import ANGLES, VISEMES, Motion, sweep, talking_motion
+from facestudy.people.head import EXPRESSIONS
 
 PARTS = 'weights','head','gaze','shift'
 def track(m, name): return m.weights[:, EXPRESSIONS.index(name)]

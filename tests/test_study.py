@@ -11,9 +11,11 @@ from facestudy.data.clips import JoinedStore, Segment
 from facestudy.core import ROOT, InputError, load_tensors, to_numpy
 from facestudy.measure.metrics import PSNR_CAP
 from facestudy.data.pairs import draw_pairs
-from facestudy.pages.report import render, report, report_name
+from facestudy.pages.render import render
+from facestudy.pages.report import report, report_name
 from facestudy.study.runs import REGION_SCORES, SYSTEMS, TIMINGS, fit, group_of, measure, open_clips, open_data, plan, remake, split_in_words, study, takes
-from facestudy.pages.tables import has_people, of_test, people_table, samples_of_test, table1
+from facestudy.pages.tables import has_people, of_test, people_table, table1
+from facestudy.pages.figures import samples_of_test
 from facestudy.training.trainer import CopySource, System, load_system
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from facestudy.core import ROOT
-from facestudy.pages.report import render
+from facestudy.pages.render import render
 from facestudy.pages.tables import paper_table1
 
 def test_numbers_of_other_papers_say_where_they_are_from():

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from ..grids import make_grid
-from .keypoints import Up, conv_block, enlarge_to
+from .keypoints import Up, enlarge_to
+from .encoders import conv_block
 
 # %% ../../nbs/method/04_generator.ipynb #3ddd461c
 class ResBlock(nn.Module):

@@ -9,7 +9,8 @@ __all__ = ['proposals', 'Hourglass', 'DenseMotion']
 import torch
 from torch import nn
 from ..grids import gaussians, local_affine, make_grid, shrink, warp
-from .keypoints import Up, conv_block
+from .keypoints import Up
+from .encoders import conv_block
 
 # %% ../../nbs/method/03_motion.ipynb #7e86ea3f
 def proposals(

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import pandas as pd
-from .errors import ERROR_TOP, Kept, Limits, align, detail, error_map, fine, grey, leak, named_tests, pull
-from .tables import palette, short_title
+from .errors import ERROR_TOP, Kept, Limits, align, error_map, grey, leak, named_tests, pull
+from ..measure.metrics import detail, fine
+from .figures import palette, short_title
 
 # %% ../../nbs/pages/03_behaviours.ipynb #590cada3
 @dataclass(frozen=True)

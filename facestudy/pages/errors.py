@@ -17,7 +17,8 @@ from ..data.landmarks import detect_faces
 from ..measure.metrics import PSNR_CAP, detail, fine, psnr
 from ..people.head import REGIONS
 from ..study.runs import crossed, group_of, sample_name, takes
-from .tables import check_rows, palette, short_title
+from .tables import check_rows
+from .figures import palette, short_title
 
 # %% ../../nbs/pages/02_errors.ipynb #a94efe01
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def looks_figure(
 ): # A matplotlib figure
     "A row for each test: source, driving, truth, then the output of each cell"
     import matplotlib.pyplot as plt
-    from facestudy.pages.tables import short_title
+    from facestudy.pages.figures import short_title
     tests,cells = ([t for t in tests if f'{next(iter(cells))}: {t}' in looks], {c: l for c,l in cells.items() if any(k.startswith(f'{c}: ') for k in looks)})
     titles = ['source', 'driving', 'truth', *cells.values()]
     above = .1+.14*max(short_title(t, 14).count('\n')+1 for t in titles)

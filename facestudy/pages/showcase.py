@@ -25,7 +25,7 @@ from ..people.truth import apart
 from ..study.probes import STRANGERS, examine, film, probes
 from ..study.runs import SYSTEMS, Take, aid_file, aid_source, group_of, open_data, own_take, released_file, remake, takes
 from ..people.stylised import STYLES
-from .tables import short_title
+from .figures import short_title
 from ..training.trainer import CopySource, load_system
 
 # %% ../../nbs/pages/04_showcase.ipynb #1a0ec6eb

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 from ..method.generator import Discriminator
 from ..grids import Deformation, expectation, gaussians, inverse2x2, shrink, spatial_softmax, warp
-from ..method.keypoints import bend, conv_block, equivariance_loss
+from ..method.keypoints import bend, equivariance_loss
+from ..method.encoders import conv_block
 from ..method.losses import PerceptualLoss, adversarial_loss, discriminator_loss, pyramid_loss
 from ..method.motion import proposals
 from ..data.pairs import Pairs, both_ways

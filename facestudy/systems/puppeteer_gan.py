@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 from ..method.generator import Discriminator
 from ..grids import make_grid, warp
-from ..method.keypoints import Up, conv_block
+from ..method.keypoints import Up
+from ..method.encoders import conv_block
 from ..detectors.landmarker import Landmarker, landmarks_in
 from ..method.losses import PerceptualLoss, pyramid_loss
 from ..data.pairs import Pairs, both_ways
