@@ -6,7 +6,7 @@ BIN := .venv/bin
 ARGS := --profile $(PROFILE) --seed $(SEED) $(if $(CLIPS),--clips $(CLIPS)) $(if $(SYSTEMS),--systems $(SYSTEMS)) $(if $(STEPS),--steps $(STEPS)) \
         $(if $(filter no,$(PARAMETRIC)),--no-parametric)$(if $(filter yes,$(PARAMETRIC)),--parametric)
 
-.PHONY: help table1 gallery grid reports ablation claims test lab data bench export notebooks clean-runs
+.PHONY: help table1 gallery grid reports ablation claims test test-fast lab data bench export notebooks clean-runs
 help:            ## This list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## ?/\t/' | expand -t 18
 	@echo 'Settings: PROFILE=smoke|quick|standard|paper  CLIPS=folder of videos  SEED=n  SYSTEMS=a,b  STEPS=n  PARAMETRIC=yes|no  RETRAIN=1  WORKERS=n  SCHEDULER=tcp://host:port'
@@ -39,6 +39,9 @@ claims: .venv/installed  ## Render reports/claims.html, every claim and its verd
 test: .venv/installed   ## All tests: notebooks, package, smoke study twice
 	$(BIN)/python -m pytest -q -n 2 tests
 
+test-fast: .venv/installed ## The loop at the desk: tests that need neither notebooks nor trainings
+	$(BIN)/python -m pytest -q -n 2 -m 'not slow' tests
+
 lab: .venv/installed    ## JupyterLab on nbs/
 	$(BIN)/jupyter lab --notebook-dir=nbs
 
@@ -48,10 +51,10 @@ data: .venv/installed   ## Fetch the embedded clips
 bench: .venv/installed  ## Parameters, multiply-adds, times, memory of every system
 	$(BIN)/facestudy bench
 
-export: .venv/installed ## Notebooks -> package, notebooks cleaned, README
+export: .venv/installed ## Notebooks -> package, notebooks cleaned, README, departures
 	$(BIN)/nbdev_clean
 	$(BIN)/nbdev_export
-	$(BIN)/python -c 'from facestudy.pages.report import readme; readme()'
+	$(BIN)/python -c 'from facestudy.pages.readme import departures_page, readme; readme(); departures_page()'
 
 notebooks: export       ## Run every component notebook and keep its outputs
 	cd nbs && for nb in [0-9]*.ipynb */[0-9]*.ipynb; do echo $$nb; FACESTUDY_PROGRESS=0 ../$(BIN)/exec_nb $$nb --dest $$nb --exc_stop || exit 1; done

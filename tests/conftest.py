@@ -26,8 +26,20 @@ def frozen():
     gc.unfreeze()
 
 
+SLOW = 'test_ablation', 'test_farm', 'test_pages', 'test_release', 'test_showcase', 'test_study', 'test_training'    # files that train
+
+
+def pytest_collection_modifyitems(items):
+    "Mark what `make test-fast` leaves out: whole notebooks, and files that train or render pages"
+    for item in items:
+        if item.path.stem in SLOW or item.name.startswith('test_runs['): item.add_marker(pytest.mark.slow)
+
+
 class OneWorkerForAFile(LoadScopeScheduling):
-    "A file of tests goes to one worker, so that what its tests share is made once; the files around the smoke study go together; notebooks are dealt out one by one"
+    """A file of tests goes to one worker, so that what its tests share is made once
+
+    The files around the smoke study go together; notebooks are dealt out one by one.
+    """
     def _split_scope(self, nodeid):
         if any(f'tests/{f}.py' in nodeid for f in ('test_study', 'test_release')): return 'study'
         return nodeid if '::test_runs[' in nodeid else super()._split_scope(nodeid)

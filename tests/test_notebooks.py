@@ -4,17 +4,20 @@ import shutil
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 from execnb.nbio import read_nb
 from facestudy.core import ROOT
-from facestudy.pages.readme import notebooks
+from facestudy.pages.readme import departures, departures_page, notebooks, readme
 from nbdev.config import get_config
 from nbdev.test import test_nb as run_notebook
 
 run_notebook.__test__ = False   # a function of nbdev, not a test
 CFG = get_config()
-ALL = sorted(p for p in (ROOT/'nbs').glob('**/*.ipynb') if not p.name.startswith(('_', '.')) and '.ipynb_checkpoints' not in p.parts)
+ALL = sorted(p for p in (ROOT/'nbs').glob('**/*.ipynb')
+             if not p.name.startswith(('_', '.')) and '.ipynb_checkpoints' not in p.parts)
+PACKAGE = ROOT/'facestudy'
 PARTS = notebooks() + [ROOT/'nbs'/'index.ipynb']
 PAPER = [p for p in ALL if p.parent.name == 'reports']
 
@@ -44,7 +47,7 @@ def test_components_know_nothing_of_the_study():
 
 
 def test_every_module_has_its_notebook():
-    files = (p.relative_to(ROOT/'facestudy').with_suffix('') for p in (ROOT/'facestudy').rglob('*.py') if not p.stem.startswith('_'))
+    files = (p.relative_to(PACKAGE).with_suffix('') for p in PACKAGE.rglob('*.py') if not p.stem.startswith('_'))
     modules = {'.'.join(p.parts) for p in files}
     assert modules == set().union(*map(exported, PARTS))
 
@@ -53,9 +56,11 @@ def test_every_module_has_its_notebook():
 def copy(tmp_path_factory):
     "The notebooks, settings and package, cleaned and exported again elsewhere"
     d = tmp_path_factory.mktemp('copy')
-    for name in ('nbs', 'facestudy'): shutil.copytree(ROOT/name, d/name, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints'))
+    skip = shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints')
+    for name in ('nbs', 'facestudy'): shutil.copytree(ROOT/name, d/name, ignore=skip)
     for name in ('settings.ini', 'pyproject.toml', 'setup.py'): shutil.copy(ROOT/name, d/name)
-    for tool in ('nbdev_clean', 'nbdev_export'): subprocess.run([sys.executable.replace('python3', 'python').rsplit('/', 1)[0]+'/'+tool], cwd=d, check=True)
+    for tool in ('nbdev_clean', 'nbdev_export'):
+        subprocess.run([Path(sys.executable).with_name(tool)], cwd=d, check=True)
     return d
 
 
@@ -65,7 +70,7 @@ def test_notebooks_are_clean(copy):
 
 
 def test_package_is_in_sync(copy):
-    stale = [p.name for p in (ROOT/'facestudy').rglob('*.py') if (copy/p.relative_to(ROOT)).read_bytes() != p.read_bytes()]
+    stale = [p.name for p in PACKAGE.rglob('*.py') if (copy/p.relative_to(ROOT)).read_bytes() != p.read_bytes()]
     assert not stale, f'{stale}: run `make export`'
 
 
@@ -74,8 +79,15 @@ def test_one_parameters_cell(nb):
     assert sum('parameters' in c.metadata.get('tags', []) for c in read_nb(nb).cells) == 1
 
 
-def test_readme_is_current():
-    from facestudy.pages.readme import readme
-    before = (ROOT/'README.md').read_text()
-    try: assert readme().read_text() == before, 'README.md: run `make export`'
-    finally: (ROOT/'README.md').write_text(before)
+@pytest.mark.parametrize('name,make', [('README.md', readme), ('reports/departures.md', departures_page)])
+def test_collected_pages_are_current(name, make):
+    before = (ROOT/name).read_text()
+    try: assert make().read_text() == before, f'{name}: run `make export`'
+    finally: (ROOT/name).write_text(before)
+
+
+def test_departures_name_their_subject():
+    "Read on a page of their own, they must not begin in the middle of a thought"
+    for path,text in departures():
+        first = text.split()[0].lower()
+        assert first not in ('these', 'this', 'that', 'it', 'they', 'none', 'there'), f'{path.name}: {text[:60]}'
