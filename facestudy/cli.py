@@ -226,7 +226,7 @@ def _released_argument(p, help): p.add_argument('--released', action=argparse.Bo
 def _systems_argument(p): p.add_argument('--systems', metavar='A,B', help='systems to run, by name (default: all)')
 
 def _chosen(a):
-    from facestudy.study.runs import SYSTEMS
+    from facestudy.systems.registry import SYSTEMS
     return tuple(a.systems.split(',')) if a.systems else tuple(SYSTEMS)
 
 @command('train', 'train one system, or go on where its training stopped',
@@ -240,7 +240,8 @@ def _train(p):
     def run(a):
         from facestudy.core import InputError
         from facestudy.detectors.aids import AIDS, fit_aid
-        from facestudy.study.runs import fit_named, fit_superres, runs_dir
+        from facestudy.study.runs import runs_dir
+        from facestudy.study.study import fit_named, fit_superres
         steps = {'steps': a.steps} if a.steps else {}
         if a.system == 'superres' and a.parametric: raise InputError('superres is trained on the clips alone; leave --parametric out.')
         if a.system == 'superres': return print(fit_superres(a.profile, a.clips, a.seed, a.device, **steps))
@@ -257,7 +258,7 @@ def _study(p):
                           '(default: train the systems, with the released aids)')
     p.add_argument('--minutes', type=float, metavar='M', help='stop after so long; the same command goes on')
     def run(a):
-        from facestudy.study.runs import study
+        from facestudy.study.study import study
         from facestudy.pages.tables import has_people, people_table, scores
         rows = study(a.profile, _chosen(a), a.clips, a.seed, a.device, a.parametric, a.released, a.minutes, **_overrides(a))
         left = [s for s in _chosen(a) if s not in set(rows.system)]

@@ -11,7 +11,7 @@ from facestudy.pages.errors import (Kept, align, box_mask, causes, clip_scores, 
                               kept_frames, kept_of, known_of, leak, named_tests, rolled, scatter_figure, turned, why, worst_clips, worst_frame)
 from facestudy.measure.metrics import PSNR_CAP, psnr
 from facestudy.people.clips import default_parametric
-from facestudy.study.runs import sample_name
+from facestudy.study.scores import sample_name
 from facestudy.pages.tables import comparison_figure, gain_figure, palette, short_title, training_figure
 
 BOX = np.array([0, 0, .5, .5])

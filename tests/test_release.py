@@ -6,7 +6,11 @@ from facestudy.core import InputError, load_tensors
 from facestudy.cli import find_system
 from facestudy.study.release import LIMIT, card, finished, metrics_of, release, release_aid
 from facestudy.pages.report import report
-from facestudy.study.runs import TIMINGS, checkpoints_dir, open_data, plan, released_file, runs_dir, study
+from facestudy.study.data import open_data
+from facestudy.study.release import released_file
+from facestudy.study.runs import checkpoints_dir, plan, runs_dir
+from facestudy.study.scores import TIMINGS
+from facestudy.study.study import study
 from facestudy.training.trainer import load_system, system_meta
 
 @pytest.fixture(scope='module')

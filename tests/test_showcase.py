@@ -11,7 +11,9 @@ from facestudy.detectors.aids import load_aid
 from facestudy.core import ROOT, InputError
 from facestudy.pages.showcase import (KINDS, MEASURES, Shot, duel, evenly, exhibit, eyes_turned, furthest, gaze_figure, keep_exhibit, looking, mean_measures,
                                 most_changed, paired, sample_figure, shape_figure, shortened, showcase)
-from facestudy.study.runs import Take, aid_file, aid_source, plan, remake
+from facestudy.measure.takes import Take
+from facestudy.study.runs import aid_file, aid_source, plan
+from facestudy.study.takes import remake
 from facestudy.training.trainer import CopySource
 
 matplotlib.use('agg')

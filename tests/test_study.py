@@ -12,7 +12,12 @@ from facestudy.core import ROOT, InputError, load_tensors, to_numpy
 from facestudy.measure.metrics import PSNR_CAP
 from facestudy.data.pairs import draw_pairs
 from facestudy.pages.report import render, report, report_name
-from facestudy.study.runs import REGION_SCORES, SYSTEMS, TIMINGS, fit, group_of, measure, open_clips, open_data, plan, remake, split_in_words, study, takes
+from facestudy.study.data import group_of, open_clips, open_data, split_in_words
+from facestudy.study.runs import plan
+from facestudy.study.scores import REGION_SCORES, TIMINGS, measure
+from facestudy.study.study import fit, study
+from facestudy.study.takes import remake, takes
+from facestudy.systems.registry import SYSTEMS
 from facestudy.pages.tables import has_people, of_test, people_table, samples_of_test, table1
 from facestudy.training.trainer import CopySource, System, load_system
 

@@ -16,7 +16,9 @@ from ..core import InputError
 from ..data.landmarks import detect_faces
 from ..measure.metrics import PSNR_CAP, detail, fine, psnr
 from ..people.head import REGIONS
-from ..study.runs import crossed, group_of, sample_name, takes
+from ..study.data import crossed, group_of
+from ..study.scores import sample_name
+from ..study.takes import takes
 from .tables import check_rows, palette, short_title
 
 # %% ../../nbs/pages/02_errors.ipynb #a94efe01

@@ -11,7 +11,10 @@ import json, os, re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from ..core import ROOT, InputError, atomic, need_file, write_text
-from ..study.runs import SYSTEMS, runs_dir, study, with_people
+from ..study.data import with_people
+from ..study.runs import runs_dir
+from ..study.study import study
+from ..systems.registry import SYSTEMS
 
 # %% ../../nbs/pages/06_report.ipynb #b4343969
 def render(

@@ -22,8 +22,14 @@ from ..detectors.landmarker import find_landmarks
 from ..people.look import person
 from ..people.motion import talking_motion
 from ..people.truth import apart
-from ..study.probes import STRANGERS, examine, film, probes
-from ..study.runs import SYSTEMS, Take, aid_file, aid_source, group_of, open_data, own_take, released_file, remake, takes
+from ..study.examine import examine
+from ..study.probes import STRANGERS, film, probes
+from ..measure.takes import Take
+from ..study.data import group_of, open_data
+from ..study.release import released_file
+from ..study.runs import aid_file, aid_source
+from ..study.takes import own_take, remake, takes
+from ..systems.registry import SYSTEMS
 from ..people.stylised import STYLES
 from .tables import short_title
 from ..training.trainer import CopySource, load_system

@@ -20,8 +20,13 @@ from ..data.clips import JoinedStore
 from ..core import ROOT, InputError, atomic, pick_device, sha256, write_text
 from ..training.farm import farm
 from ..people.clips import ParametricStore
-from .probes import look_closer, probes, study_probes, validation_probes
-from .runs import PROFILES, SYSTEMS, Run, aid_file, aid_source, fast_precision, fit, group_of, open_data, plan, runs_dir
+from .examine import look_closer
+from .probes import probes, study_probes, validation_probes
+from .data import group_of, open_data
+from .profiles import PROFILES
+from .runs import Run, aid_file, aid_source, plan, runs_dir
+from .study import fit
+from ..systems.registry import SYSTEMS
 from ..training.trainer import load_system, system_meta
 
 # %% ../../nbs/study/10_ablation.ipynb #d8860f25
@@ -155,7 +160,7 @@ def run_of(
 )->Run:
     "The training that a cell, a seed and a rate stand for"
     s,levels = scale_of(profile),[FACTORS[f][l] for f,l in c.items()]
-    recipe = dict(steps=s.steps, batch=s.batch) | ({} if profile == 'smoke' else {'precision': fast_precision(device)})
+    recipe = dict(steps=s.steps, batch=s.batch)
     if c['system'] != 'suggested': return plan(c['system'], profile, store, seed, **recipe)
     recipe |= dict(lr=lr) | {k: v for l in levels for k,v in l.recipe}
     if recipe.get('switch_at'): recipe['switch_at'] = s.steps//2

@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..core import ROOT, InputError, atomic, progress
 from ..method.losses import VGG19, PerceptualLoss
 from ..data.pairs import Pairs
-from .runs import SYSTEMS, fast_precision, plan, system_class
+from .runs import plan
+from ..systems.registry import SYSTEMS, system_class
 from ..training.trainer import System, Trainer
 
 # %% ../../nbs/study/12_bench.ipynb #970d22dd
@@ -92,7 +93,7 @@ def measure_here(
     what:str      # 'frames': animate; 'training': steps of the profile's recipe
 )->dict: # ms and peak memory
     "One measurement in this process, with the threads it has"
-    s,recipe = bare(system, profile),plan(system, profile, NOTHING, precision=fast_precision('cpu')).recipe
+    s,recipe = bare(system, profile),plan(system, profile, NOTHING).recipe
     if what == 'frames':
         s.eval(); x = torch.rand(3, s.size, s.size)
         ms = 1e3*_median(lambda: list(s.animate(x, [x]*4, batch=4)))/4
