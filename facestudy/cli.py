@@ -255,7 +255,7 @@ def recipe_fields(
 
 def _chosen(systems)->tuple:
     "Names of systems from 'A,B'; all where none are given"
-    from facestudy.study.runs import SYSTEMS
+    from facestudy.systems.registry import SYSTEMS
     return tuple(systems.split(',')) if systems else tuple(SYSTEMS)
 
 # %% ../nbs/05_cli.ipynb #2ff27a92
@@ -270,7 +270,8 @@ def train(
     "Train one system, or go on where its training stopped."
     from facestudy.core import InputError
     from facestudy.detectors.aids import AIDS, fit_aid
-    from facestudy.study.runs import fit_named, fit_superres, runs_dir
+    from facestudy.study.study import fit_named, fit_superres
+    from facestudy.study.runs import runs_dir
     overrides = recipe_fields(fields, steps)
     if system == 'superres' and parametric: raise InputError('superres is trained on the clips alone; leave --parametric out.')
     if system == 'superres': path = fit_superres(profile, clips, seed, device, **overrides)
@@ -291,7 +292,7 @@ def study(
     minutes:Annotated[float|None, typer.Option(metavar='M', help='stop after so long; the same command goes on')]=None,
 ):
     "Train and measure what is missing, and keep the rows."
-    from facestudy.study.runs import study
+    from facestudy.study.study import study
     names = _chosen(systems)
     rows = study(profile, names, clips, seed, device, parametric, released, minutes, **recipe_fields(fields, steps))
     left = [s for s in names if s not in set(rows.system)]

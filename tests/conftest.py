@@ -1,6 +1,7 @@
 "Tests leave the machine as they found it: one thread each, no progress bars"
 import gc
 import os
+from types import SimpleNamespace
 
 os.environ['FACESTUDY_PROGRESS'] = '0'
 for k in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'): os.environ.setdefault(k, '1')
@@ -9,6 +10,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 from facestudy.core import InputError
 from facestudy.data.embedded import embedded_store
+from facestudy.people.clips import default_parametric
+from facestudy.training.trainer import held_out
 
 
 @pytest.fixture(scope='session')
@@ -16,6 +19,32 @@ def embedded():
     "The embedded clips at 32 px; tests that need them are skipped only where the package index is out of reach"
     try: return embedded_store(32)
     except InputError as e: pytest.skip(f'no embedded clips on this machine: {e}')
+
+
+@pytest.fixture(scope='session')
+def people():
+    "The rendered people of the smoke study; tests that need them are skipped only where the head asset is out of reach"
+    try: return default_parametric(32, 'smoke')
+    except InputError as e: pytest.skip(f'no head asset on this machine: {e}')
+
+
+def short_curve(store):
+    "Three frames of one clip: enough for a training's curve, which decides nothing"
+    return held_out(store, clips=1, frames=3)
+
+
+@pytest.fixture(scope='session')
+def smoke(embedded, people, tmp_path_factory):
+    "The whole smoke study, trained and rendered once: its page, its rows, and the folder of its runs"
+    from facestudy.pages.report import report
+    from facestudy.study.study import study
+    folder = tmp_path_factory.mktemp('smoke')
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv('FACESTUDY_RUNS', str(folder/'runs'))
+        m.setattr('facestudy.study.study.held_out', short_curve)
+        page = report('smoke', out=folder/'reports', device='cpu')
+        rows = study('smoke', device='cpu', released=True)                 # reads what is there
+    return SimpleNamespace(page=page, rows=rows, runs=folder/'runs')
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -9,7 +9,8 @@ from facestudy.method.encoders import resnet
 from facestudy.method.keypoints import KeypointDetector
 from facestudy.method.losses import VGG19, PerceptualLoss
 from facestudy.method.motion import DenseMotion
-from facestudy.study.runs import PROFILES, SYSTEMS
+from facestudy.study.profiles import PROFILES
+from facestudy.systems.registry import SYSTEMS
 from facestudy.systems.suggested import Suggested
 
 

@@ -9,7 +9,8 @@ from skimage import data
 from facestudy.data import prepare as module
 from facestudy.core import InputError, sha256
 from facestudy.media import Video, read_video, resize, write_video
-from facestudy.data.prepare import FIELDS, Manifest, iou, prepare, read_metadata, square, tubes, whose
+from facestudy.data.prepare import FIELDS, Manifest, prepare, read_metadata, square, tubes, whose
+from facestudy.data.landmarks import iou
 
 HEAD = data.astronaut()[20:220, 120:320]
 SMALL = dict(size=64, min_size=86, min_frames=12, workers=1)

@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
-from facestudy.detectors.aids import load_aid
 from facestudy.core import ROOT, InputError
-from facestudy.pages.showcase import (KINDS, MEASURES, Shot, duel, evenly, exhibit, eyes_turned, furthest, gaze_figure, keep_exhibit, looking, mean_measures,
-                                most_changed, paired, sample_figure, shape_figure, shortened, showcase)
-from facestudy.study.runs import Take, aid_file, aid_source, plan, remake
+from facestudy.detectors.aids import load_aid
+from facestudy.measure.takes import Take, evenly
+from facestudy.pages.showcase import (KINDS, SHOWN_MEASURES, duel, exhibit, eyes_turned, furthest, gaze_figure, keep_exhibit,
+                                      looking, mean_measures, most_changed, paired, sample_figure, shape_figure, showcase)
+from facestudy.study.runs import aid_file, aid_source, plan
+from facestudy.study.takes import remake
 from facestudy.training.trainer import CopySource
 
 matplotlib.use('agg')
@@ -23,18 +25,19 @@ def take():
     rng = np.random.default_rng(0)
     x = np.repeat(rng.integers(60, 200, (1, 32, 32, 3), np.uint8), 6, 0)
     for i in range(6): x[i, 10:16, 3*i:3*i+6] = 20
-    faces = np.tile([0, 0, .6, .6], (6, 1)).astype(np.float32); faces[4] = np.nan
+    faces = np.tile([0, 0, .6, .6], (6, 1)).astype(np.float32)
+    faces[4] = np.nan
     return Take('real', 'a', 'a', x, faces, x, faces, np.array([0, 0, 0, 0, 0, 1], bool))
 
 
 @pytest.fixture(scope='module')
 def shown(take):
     "What two systems without training make of three shots"
-    at = [np.array(o) for o in ([0, 1, 2], [0, 3, 5], [0, 2, 4])]
-    shots = [Shot(shortened(take, a), w, a, g) for a,w,g in zip(at, ('gaze', 'hand', 'real'), (np.array([0, 10., 30.]), None, np.array([0, 5., 3.])))]
+    def shot(at, what, gaze=None): return replace(take.shortened(np.array(at)), what=what, gaze=gaze)
+    shots = [shot([0, 1, 2], 'gaze', np.array([0, 10., 30.])), shot([0, 3, 5], 'hand'), shot([0, 2, 4], 'real', np.array([0, 5., 3.]))]
     landmarker = load_aid('landmarker', aid_file('landmarker', aid_source('landmarker', 'quick'), 'quick'))
     suggested = plan('suggested', 'smoke', Fake).build('cpu').eval()
-    return exhibit({'copy_source': CopySource(32), 'suggested': suggested, 'first_order': CopySource(32)}, shots, landmarker) 
+    return exhibit({'copy_source': CopySource(32), 'suggested': suggested, 'first_order': CopySource(32)}, shots, landmarker)
 
 
 class Fake:
@@ -49,22 +52,22 @@ def test_a_few_frames_are_made_as_in_the_whole_film(take):
         for p in system.parameters(): p += .1*torch.randn_like(p)                                     # untrained, it would hardly move
     whole = remake(system, take).astype(int)
     at = np.array([0, 2, 5])
-    few = remake(system, shortened(take, at)).astype(int)
+    few = remake(system, take.shortened(at)).astype(int)
     assert np.abs(whole[at]-few).max() <= 1 and np.abs(whole[at][:-1]-whole[at][1:]).max() > 1
 
 def test_first_is_source_and_last_is_kept():
     assert list(evenly([3, 4, 9], 2)) == [3, 4, 9] and list(evenly(range(10), 1)) == [0, 9]
 
 def test_relative_where_another_drives_or_the_face_is_drawn(take):
-    own,drawn,cross = (Shot(replace(take, test=t), 'real', np.arange(6)) for t in ('real', 'cartoon', 'parametric cross'))
-    assert [o.relative for o in (own, drawn, cross)] == [False, True, True]
+    assert [replace(take, test=t).relative for t in ('real', 'cartoon', 'parametric cross')] == [False, True, True]
 
 def test_rows_are_tidy_and_frames_are_kept(shown):
     rows,kept = shown
+    second,last = rows[rows.shot == 1],rows[(rows.shot == 2) & (rows['sample'] == 2)]
     assert len(rows) == 3*3*2 and not rows.duplicated(['system', 'shot', 'sample']).any() and set(rows.what) <= set(KINDS)
-    assert rows[rows.shot == 1].frame.tolist() == [3, 5]*3 and rows[rows.shot == 1].hidden.tolist() == [False, True]*3
-    assert kept['1.suggested'].shape == (2, 32, 32, 3) and kept['1.suggested points'].shape == (2, 68, 2) and '1.copy_source' not in kept
-    assert rows[rows.shot == 1].gaze.isna().all() and np.isnan(rows[(rows.shot == 2) & (rows['sample'] == 2)].deformation).all()
+    assert second.frame.tolist() == [3, 5]*3 and second.hidden.tolist() == [False, True]*3
+    assert kept['1.suggested'].shape == (2, 32, 32, 3) and kept['1.suggested points'].shape == (2, 68, 2)
+    assert '1.copy_source' not in kept and second.gaze.isna().all() and last.deformation.isna().all()
 
 def test_means_leave_out_hidden_frames_and_unknown_faces(shown):
     means = mean_measures(shown[0])
@@ -75,8 +78,8 @@ def test_means_leave_out_hidden_frames_and_unknown_faces(shown):
 
 def made_up(a, b):
     "Rows of two systems with these PSNRs and eye errors"
-    d = [pd.DataFrame(dict(system=s, label=s.upper(), shot=range(len(v)), sample=1, hidden=False, psnr=v, eye_error=v)) for s,v in (('a', a), ('b', b))]
-    return pd.concat(d, ignore_index=True)
+    def rows(s, v): return dict(system=s, label=s.upper(), shot=range(len(v)), sample=1, hidden=False, psnr=v, eye_error=v)
+    return pd.concat([pd.DataFrame(rows('a', a)), pd.DataFrame(rows('b', b))], ignore_index=True)
 
 def test_a_duel_knows_which_way_is_better_and_skips_the_unknown():
     rows = made_up([1, 2, 3, 5, np.nan], [2, 3, 1, 5, 0])
@@ -100,12 +103,14 @@ def test_files_hold_everything(shown, tmp_path):
     path = keep_exhibit(tmp_path, rows, kept, {'suggested': 'abc'}, 'd'*64)
     again = pd.read_csv(tmp_path/'comparison.rows.csv')
     assert sorted(p.name for p in tmp_path.iterdir()) == ['comparison.npz', 'comparison.rows.csv']
-    assert set(MEASURES) <= set(again) and again[again.system == 'suggested'].weights.unique() == ['abc'] and (again.data == 'd'*12).all()
+    assert set(SHOWN_MEASURES) <= set(again) and (again.data == 'd'*12).all()
+    assert again[again.system == 'suggested'].weights.unique() == ['abc']
     with np.load(path) as z: assert set(z) == set(kept)
 
 def test_figures_say_what_was_measured(shown):
     rows,kept = shown
-    kept = kept | {f'{i}.first_order{o}': kept[f'{i}.suggested{o}'] for i in range(3) for o in ('', ' points')}
+    for i in range(3):
+        for what in ('', ' points'): kept[f'{i}.first_order{what}'] = kept[f'{i}.suggested{what}']
     texts = {ax.get_xlabel() for ax in sample_figure(rows, kept).axes}
     assert {f'{v:.1f} dB' for v in rows[rows.system == 'suggested'].psnr} <= texts
     assert 'suggested' not in sample_figure(rows, kept).axes[0].get_title()

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from ..core import ROOT, InputError, atomic, need_file, write_text
 from .render import render
-from ..study.runs import SYSTEMS, runs_dir, study, with_people
+from ..systems.registry import SYSTEMS
+from ..study.runs import runs_dir
+from ..study.study import study
+from ..study.data import with_people
 from ..study.stored import keep_rows, read_rows
 
 # %% ../../nbs/pages/07_report.ipynb #b4343969
