@@ -150,7 +150,7 @@ ROOMS = 'data', 'people', 'method', 'detectors', 'measure', 'training', 'systems
 
 def notebooks()->list:
     "Component notebooks from the ground floor up: each may import only what stands before it"
-    nbs,ground = ROOT/'nbs',('core', 'media', 'grids')
+    nbs,ground = ROOT/'nbs',('core', 'nets', 'fit', 'media', 'grids')
     top = sorted(nbs.glob('[0-9]*.ipynb'))
     low = [p for p in top if p.stem.partition('_')[2] in ground]
     rooms = [p for r in ROOMS for p in sorted((nbs/r).glob('[0-9]*.ipynb'))]
