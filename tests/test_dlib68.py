@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from skimage import data
 
-from facestudy.detectors import dlib68
 from facestudy.core import ROOT, InputError
-from facestudy.detectors.dlib68 import _choose, _dlib_box, _enlarge, _from_pixels, _to_pixels, dlib_landmarks, dlib_predictor
 from facestudy.data.landmarks import track_face
+from facestudy.detectors import dlib68
+from facestudy.detectors.dlib68 import (_choose, _dlib_box, _enlarge, _from_pixels, _to_pixels, dlib_landmarks,
+                                        dlib_predictor)
 from facestudy.media import resize
 
 
