@@ -10,8 +10,8 @@ import torch
 
 from facestudy.core import InputError, save_tensors
 from facestudy.data.clips import Segment
-from facestudy.detectors.landmarker import (MIRRORED, POINTS, SIDE, Landmarker, crop_faces, crop_map, find_landmarks, grey,
-                                            into_crop, into_frame, landmark_errors, mean_landmarker, mean_place,
+from facestudy.detectors.landmarker import (MIRRORED, POINTS, SIDE, Landmarker, crop_faces, crop_map, find_landmarks,
+                                            grey, into_crop, into_frame, landmark_errors, mean_landmarker, mean_place,
                                             train_landmarker, training_crops)
 from facestudy.nets import load_net, save_net
 from facestudy.people.motion import sweep
@@ -65,7 +65,7 @@ class Drawn:
             wild[:, 48:] = rng.normal(0, .05, (t, 1, 2))
             wild[:, 36:48] = rng.normal(0, .04, (t, 1, 2))
             pts = (shape()+wild)*box[:, None, 2:]+box[:, None, :2]
-            found = box+rng.uniform(-4, 4, (t, 2))[:, [0, 1, 0, 0]]*[1, 1, .5, .5]          # a detector's box is a little off
+            found = box+rng.uniform(-4, 4, (t, 2))[:, [0, 1, 0, 0]]*[1, 1, .5, .5]    # a detector's box is a little off
             faces = np.c_[(found[:, :2]+found[:, 2:]/2)/31.5-1, found[:, 2:]/63].astype(np.float32)
             self.data[f'p{i}-m0'] = np.stack([draw(o, 64, rng) for o in pts]),faces,pts.astype(np.float32)
     def segments(self, split, hidden=None):
@@ -91,7 +91,8 @@ def test_mirror_names():
     assert np.allclose(p[MIRRORED]*[-1, 1]+[1, 0], p, atol=.02)            # a symmetric face is its own mirror image
 
 def test_mean_place():
-    x = torch.full((1, 1, 8, 8), -60.); x[0, 0, 0, 7] = 60
+    x = torch.full((1, 1, 8, 8), -60.)
+    x[0, 0, 0, 7] = 60
     assert torch.allclose(mean_place(x), torch.tensor([[[1., -1.]]]), atol=1e-5)
 
 def test_crop_map_goes_both_ways():
@@ -163,7 +164,8 @@ def test_checkpoint(tmp_path, drawn, trained):
     for name,change in dict(o={}, y={'kind': 'superres'}, z={'width': 12}, v={'version': 0}).items():
         save_tensors(tmp_path/f'{name}.safetensors', back.state_dict(), older | change)
     assert (find_landmarks(load_net(tmp_path/'o.safetensors'), *args) == find_landmarks(trained[0], *args)).all()
-    refused = dict(x='damaged', y='holds superres, not a trained landmarker', z='do not fit', v='train it again', w='no such file')
+    refused = dict(x='damaged', y='holds superres, not a trained landmarker', z='do not fit', v='train it again',
+                   w='no such file')
     for name,says in refused.items():
         with pytest.raises(InputError, match=says): load_net(tmp_path/f'{name}.safetensors', 'landmarker')
 

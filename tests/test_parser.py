@@ -9,8 +9,8 @@ import torch
 
 from facestudy.core import InputError, save_tensors
 from facestudy.data.clips import Segment
-from facestudy.detectors.parser import (COLOURS, PARTS, SIDE, Parser, iou, layout_picture, one_hot, parse, parser_scores,
-                                        train_parser, training_layouts)
+from facestudy.detectors.parser import (COLOURS, PARTS, SIDE, Parser, iou, layout_picture, one_hot, parse,
+                                        parser_scores, train_parser, training_layouts)
 from facestudy.nets import load_net, save_net
 
 STEPS = 60 # Of the training that the tests share
@@ -116,7 +116,8 @@ def test_checkpoint(tmp_path, drawn, trained):
     assert torch.equal(parse(back, x), parse(trained[0], x)) and not back.training
     older = {'kind': 'parser', 'version': 1, 'width': 6, 'parts': PARTS}
     (tmp_path/'x.safetensors').write_bytes(f.read_bytes()[:100])
-    for name,change in dict(o={}, y={'kind': 'landmarker'}, z={'width': 5}, v={'version': 0}, q={'parts': ['nose']}).items():
+    changes = dict(o={}, y={'kind': 'landmarker'}, z={'width': 5}, v={'version': 0}, q={'parts': ['nose']})
+    for name,change in changes.items():
         save_tensors(tmp_path/f'{name}.safetensors', back.state_dict(), older | change)
     assert torch.equal(parse(load_net(tmp_path/'o.safetensors'), x), parse(trained[0], x))
     refused = dict(x='damaged', y='holds landmarker, not a trained parser', z='do not fit', v='train it again',

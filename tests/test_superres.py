@@ -90,7 +90,8 @@ def test_checkpoint_round_trip(tmp_path):
     x = torch.rand(1, 3, 16, 16)
     assert torch.equal(back(x), model(x))
 
-@pytest.mark.parametrize('meta,says', [({'kind': 'suggested'}, 'not a trained superres'), ({}, 'not a trained superres'),
+@pytest.mark.parametrize('meta,says', [({'kind': 'suggested'}, 'not a trained superres'),
+                                       ({}, 'not a trained superres'),
                                        ({'kind': 'superres', 'version': 99, 'width': 4, 'scale': 2}, 'version 99'),
                                        ({'kind': 'superres', 'version': 1, 'width': 8, 'scale': 2}, 'do not fit'),
                                        ({'kind': 'superres', 'version': 1}, 'do not fit')])

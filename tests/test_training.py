@@ -29,7 +29,8 @@ def toy_store():
     clip[..., 0] = np.arange(32)*8
     for t in range(12): clip[t, 8:20, t+2:t+14] = 200
     faces,stretch = np.full((12, 4), np.nan, np.float32),SimpleNamespace(name='a', identity='a', start=0, stop=12)
-    return SimpleNamespace(frames=lambda name: clip, faces=lambda name: faces, segments=lambda split: [stretch], digest='toy')
+    return SimpleNamespace(frames=lambda name: clip, faces=lambda name: faces, segments=lambda split: [stretch],
+                           digest='toy')
 
 
 def trainer(optimiser='adamw', steps=8, seed=1, **config):
@@ -158,7 +159,8 @@ def test_every_kind_was_released():
     assert set(kinds) == {'system', 'landmarker', 'parser'} and kinds.count('system') > 10
 
 
-@pytest.mark.parametrize('where,says', [('facestudy.attic:X2Face', 'has no system'), ('os:system', 'not part of facestudy'),
+@pytest.mark.parametrize('where,says', [('facestudy.attic:X2Face', 'has no system'),
+                                        ('os:system', 'not part of facestudy'),
                                         ('facestudy.core:write_text', 'has no system')])
 def test_only_networks_of_the_package_are_loaded(tmp_path, where, says):
     tensors,meta = load_tensors(ROOT/'data'/'checkpoints'/'x2face.safetensors')
