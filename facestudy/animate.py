@@ -21,7 +21,7 @@ from .data.landmarks import Track, detect_faces, largest_face, track_face
 from .media import Video, read_image, resize, write_video
 from .measure.metrics import PSNR_CAP, psnr, ssim
 from .method.superres import enlarge, load_superres
-from .training.trainer import load_system
+from .training.system import load_system
 
 # %% ../nbs/04_animate.ipynb #37dbdbae
 def crop_square(

@@ -11,7 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 from facestudy.core import InputError
 from facestudy.data.embedded import embedded_store
 from facestudy.people.clips import default_parametric
-from facestudy.training.trainer import held_out
+from facestudy.training.reenact import held_out
 
 
 @pytest.fixture(scope='session')

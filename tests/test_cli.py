@@ -20,7 +20,7 @@ from facestudy.core import ROOT, save_tensors, to_numpy
 from facestudy.media import Video, read_video, write_video
 from facestudy.people.head import head_asset
 from facestudy.method.superres import SuperResolution, save_superres
-from facestudy.training.trainer import CopySource, save_system
+from facestudy.training.system import CopySource, save_system
 from test_animate import PHOTO, _bad, _kinds, face_frames, made, save_photo    # `made` is a fixture
 
 @pytest.fixture(scope='session')

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from skimage import data
 
-from facestudy.detectors import dlib68
 from facestudy.core import ROOT, InputError
-from facestudy.detectors.dlib68 import _choose, _dlib_box, _enlarge, _from_pixels, _to_pixels, dlib_landmarks, dlib_predictor
 from facestudy.data.landmarks import track_face
+from facestudy.detectors import dlib68
+from facestudy.detectors.dlib68 import (_choose, _dlib_box, _enlarge, _from_pixels, _to_pixels, dlib_landmarks,
+                                        dlib_predictor)
 from facestudy.media import resize
 
 
@@ -49,7 +50,8 @@ def test_without_the_model(monkeypatch, fresh):
     def gone(**kw): raise InputError(f'{kw["package"]}=={kw["version"]} cannot be fetched')
     monkeypatch.setitem(sys.modules, 'dlib', SimpleNamespace(shape_predictor=str))
     monkeypatch.setattr(dlib68, 'package_member', gone)
-    with pytest.raises(InputError, match='face-recognition-models==0.3.0'): dlib_landmarks(np.zeros((1, 64, 64, 3), np.uint8), np.zeros((1, 4)))
+    frames = np.zeros((1, 64, 64, 3), np.uint8)
+    with pytest.raises(InputError, match='face-recognition-models==0.3.0'): dlib_landmarks(frames, np.zeros((1, 4)))
 
 def test_import_does_not_need_dlib():
     import subprocess
@@ -57,7 +59,8 @@ def test_import_does_not_need_dlib():
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0
 
 def test_never_in_the_default_or_dev_install():
-    cfg = ConfigParser(delimiters=['=']); cfg.read(ROOT/'settings.ini', encoding='utf-8')
+    cfg = ConfigParser(delimiters=['='])
+    cfg.read(ROOT/'settings.ini', encoding='utf-8')
     for k in ('requirements', 'media_requirements', 'dev_requirements'): assert 'dlib' not in cfg['DEFAULT'][k]
 
 def test_the_sentence_names_the_pin(monkeypatch, fresh):
@@ -75,7 +78,8 @@ def test_enlarging_and_back(h, w, k):
     assert np.allclose(_to_pixels([-1, -1], side, k), (k-1)/2)                   # the first pixel's centre
 
 def test_a_bright_dot_stays_where_it_is():
-    im = np.zeros((64, 64, 3), np.uint8); im[11, 50] = 255
+    im = np.zeros((64, 64, 3), np.uint8)
+    im[11, 50] = 255
     big,k = _enlarge(im)
     y,x = np.nonzero(big[..., 1] > 100)
     assert np.allclose(_to_pixels(np.array([50, 11])/31.5-1, np.array([64, 64]), k), [x.mean(), y.mean()], atol=.01)
@@ -89,7 +93,8 @@ def test_box_of_dlibs_kind():
     assert np.isnan(_dlib_box(np.full(4, np.nan), side, 4)).all()
 
 def test_which_rectangle():
-    box,near,far,none = np.array([0., 0, 10, 10]),np.array([1., 1, 10, 10]),np.array([40., 40, 10, 10]),np.full(4, np.nan)
+    box,near,far = np.array([[0., 0, 10, 10], [1., 1, 10, 10], [40., 40, 10, 10]])
+    none = np.full(4, np.nan)
     assert _choose(np.array([far, near]), box) is not box and (_choose(np.array([far, near]), box) == near).all()
     assert (_choose(np.array([far]), box) == box).all() and (_choose([], box) == box).all()
     assert (_choose(np.array([far, near]), none) == far).all() and _choose([], none) is None
@@ -119,7 +124,8 @@ def test_points_follow_the_picture(model, photo):
     "Three pixels to the side and two down"
     im,face = photo
     moved = np.roll(im, (2, 3), (1, 2))
-    by = np.median(dlib_landmarks(moved, face+np.float32([3/31.5, 2/31.5, 0, 0]))-dlib_landmarks(im, face), axis=1)[0]*31.5
+    there = dlib_landmarks(moved, face+np.float32([3/31.5, 2/31.5, 0, 0]))
+    by = np.median(there-dlib_landmarks(im, face), axis=1)[0]*31.5
     assert np.allclose(by, [3, 2], atol=.7)
 
 def test_one_box_per_frame(model, photo):

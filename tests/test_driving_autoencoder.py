@@ -6,7 +6,7 @@ from facestudy.systems.driving_autoencoder import DrivingAutoencoder
 from facestudy.systems.first_order import FirstOrder
 from facestudy.grids import make_grid
 from facestudy.data.pairs import Pairs
-from facestudy.training.trainer import load_system, save_system
+from facestudy.training.system import load_system, save_system
 
 TINY = dict(size=32, generator=(8, 32, 2, 1), perceptual=0., pixels=1.)
 

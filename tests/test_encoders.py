@@ -6,7 +6,9 @@ from facestudy.method.encoders import ENCODERS, Encoder
 from facestudy.method.keypoints import KeypointDetector, face_prior
 from facestudy.data.pairs import Pairs
 from facestudy.systems.suggested_superres import SuggestedSuperres
-from facestudy.training.trainer import Recipe, Trainer, load_system, save_system
+from facestudy.training.recipe import Recipe
+from facestudy.training.trainer import Trainer
+from facestudy.training.system import load_system, save_system
 
 TINY = dict(encoder_stages=2, motion_widths=[8, 16, 16], generator_widths=[8, 16, 16], perceptual=0., pixels=1.)
 

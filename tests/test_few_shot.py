@@ -8,7 +8,7 @@ from facestudy.systems.few_shot import FewShot, ProjectionDiscriminator, SelfAtt
 from facestudy.detectors.landmarker import Landmarker
 from facestudy.data.pairs import Pairs
 from facestudy.systems.suggested import transfer
-from facestudy.training.trainer import load_system, save_system
+from facestudy.training.system import load_system, save_system
 
 TINY = dict(size=32, embedder=[8, 16, 16], generator=[8, 16], blocks=1, last=8, discriminator=[8, 16, 16], attention=8, perceptual=0., pixels=1., adversarial=.1, feature=1., match=.1)
 FACE = torch.tensor([0., 0, .5, .5])

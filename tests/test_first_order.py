@@ -5,7 +5,9 @@ from facestudy.core import seed_all
 from facestudy.systems.first_order import FirstOrder, Hourglass, discriminator_move, generator_move
 from facestudy.method.generator import Discriminator
 from facestudy.data.pairs import Pairs
-from facestudy.training.trainer import Recipe, Trainer, load_system, save_system
+from facestudy.training.recipe import Recipe
+from facestudy.training.trainer import Trainer
+from facestudy.training.system import load_system, save_system
 from test_training import toy_store
 
 TINY = dict(size=32, detector=[8, 3, 32], detector_scale=1., motion=[8, 3, 32], motion_scale=1., generator=[8, 32, 2, 1], perceptual=0., pixels=1.)

@@ -5,7 +5,7 @@ import torch
 from facestudy.core import InputError, seed_all
 from facestudy.systems.mocogan import MoCoGAN, RunDiscriminator, UnconditionalMoCoGAN, train_unconditional
 from facestudy.data.pairs import Pairs
-from facestudy.training.trainer import load_system, save_system
+from facestudy.training.system import load_system, save_system
 
 TINY = dict(size=32, encoders=[8, 8], decoder=8, discriminators=8)
 

@@ -5,7 +5,9 @@ from facestudy.core import seed_all
 from facestudy.grids import make_grid
 from facestudy.systems.monkey_net import MonkeyNet, ShiftedMotion, WarpedUNet, difference_maps, floor_covariance, moments, shaped_gaussians
 from facestudy.data.pairs import Pairs
-from facestudy.training.trainer import Recipe, Trainer, load_system, save_system
+from facestudy.training.recipe import Recipe
+from facestudy.training.trainer import Trainer
+from facestudy.training.system import load_system, save_system
 from test_training import toy_store
 
 TINY = dict(size=32, detector=[8, 3, 32], detector_scale=1., motion=[8, 3, 32], motion_scale=.5, generator=[8, 3, 32, 1],

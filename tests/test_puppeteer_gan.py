@@ -9,7 +9,7 @@ from facestudy.detectors.landmarker import Landmarker
 from facestudy.data.pairs import Pairs
 from facestudy.detectors.parser import PARTS, Parser, one_hot
 from facestudy.systems.puppeteer_gan import GROUPS, Flow, Painter, PuppeteerGAN, Sketcher, feature_distance, hinge_loss, landmark_maps, layout_loss
-from facestudy.training.trainer import load_system, save_system
+from facestudy.training.system import load_system, save_system
 
 TINY = dict(size=32, sketcher=(8, 12), flow=(8, 12), painter=(8, 8, 12), blocks=1, hidden=8, fold=2, discriminator=(8, 2), perceptual=0.)
 COND = len(PARTS)+len(GROUPS)

@@ -13,7 +13,7 @@ from facestudy.study.release import released_file
 from facestudy.study.runs import checkpoints_dir, plan, runs_dir
 from facestudy.study.scores import TIMINGS
 from facestudy.study.study import study
-from facestudy.training.trainer import load_system, system_meta
+from facestudy.training.system import load_system, system_meta
 
 NAMES = ['copy_source', 'suggested', 'few_shot']
 

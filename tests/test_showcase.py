@@ -14,7 +14,7 @@ from facestudy.pages.showcase import (KINDS, SHOWN_MEASURES, duel, exhibit, eyes
                                       looking, mean_measures, most_changed, paired, sample_figure, shape_figure, showcase)
 from facestudy.study.runs import aid_file, aid_source, plan
 from facestudy.study.takes import remake
-from facestudy.training.trainer import CopySource
+from facestudy.training.system import CopySource
 
 matplotlib.use('agg')
 

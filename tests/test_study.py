@@ -25,7 +25,7 @@ from facestudy.study.takes import remake, takes
 from facestudy.systems.registry import SYSTEMS
 from facestudy.pages.tables import has_people, of_test, people_table, table1
 from facestudy.pages.figures import samples_of_test
-from facestudy.training.trainer import CopySource, System, load_system
+from facestudy.training.system import CopySource, System, load_system
 from conftest import short_curve
 
 

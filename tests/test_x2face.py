@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from facestudy.core import InputError, seed_all, to_numpy
 from facestudy.data.pairs import Pairs
-from facestudy.training.trainer import load_system, save_system
+from facestudy.training.system import load_system, save_system
 from facestudy.systems.x2face import UNet, X2Face, blend, look
 
 TINY = dict(size=32, embedding=(8, 32), driving=(8, 32))

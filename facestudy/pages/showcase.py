@@ -36,7 +36,7 @@ from ..study.runs import aid_file, aid_source
 from ..study.takes import own_take, remake, takes
 from ..systems.few_shot import LINES
 from ..systems.registry import SYSTEMS
-from ..training.trainer import CopySource, load_system
+from ..training.system import CopySource, load_system
 
 # %% ../../nbs/pages/04_showcase.ipynb #1a0ec6eb
 KINDS = {'real': 'real clip', 'hand': 'hand before the face', 'another': 'driven by another', 'beard': 'beard', 'long hair': 'long hair',

@@ -27,7 +27,7 @@ from .profiles import PROFILES
 from .runs import Run, aid_file, aid_source, plan, runs_dir
 from .study import fit
 from ..systems.registry import SYSTEMS
-from ..training.trainer import load_system, system_meta
+from ..training.system import load_system, system_meta
 
 # %% ../../nbs/study/10_ablation.ipynb #d8860f25
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from ..method.losses import VGG19, PerceptualLoss
 from .runs import recipe_of, settings_of
 from .scores import parameters_of
 from ..systems.registry import SYSTEMS, system_class
-from ..training.trainer import System, Trainer
+from ..training.system import System
+from ..training.trainer import Trainer
 
 # %% ../../nbs/study/12_bench.ipynb #970d22dd
 NOTHING = SimpleNamespace(digest='', segments=lambda side: []) # Costs do not depend on clips

@@ -8,7 +8,7 @@ __all__ = ['SMOKE', 'QUICK', 'STANDARD', 'PAPER', 'PROFILES', 'Profile', 'profil
 # %% ../../nbs/study/01_profiles.ipynb #417306aa
 from dataclasses import dataclass
 from ..core import InputError
-from ..training.trainer import Recipe
+from ..training.recipe import Recipe
 
 # %% ../../nbs/study/01_profiles.ipynb #28dc6643
 @dataclass(frozen=True)

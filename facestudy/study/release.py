@@ -18,7 +18,7 @@ from .data import open_data
 from .runs import checkpoints_dir, runs_dir
 from .scores import rows_from
 from ..systems.registry import SYSTEMS, system_class
-from ..training.trainer import System, load_system, save_system, system_meta
+from ..training.system import System, load_system, save_system, system_meta
 
 # %% ../../nbs/study/06_release.ipynb #6bac0b04
 def metrics_of(

@@ -13,7 +13,8 @@ from ..core import ROOT, InputError, seed_all, sha256, short_hash
 from ..detectors.aids import aid, fit_aid, load_aid
 from .profiles import profile_named
 from ..systems.registry import SYSTEMS, system_class
-from ..training.trainer import Recipe, System
+from ..training.recipe import Recipe
+from ..training.system import System
 
 # %% ../../nbs/study/03_runs.ipynb #4e2f2a5b
 def runs_dir()->Path:

@@ -18,7 +18,7 @@ from ..measure.takes import Take
 from .data import split_in_words
 from .takes import remake, takes
 from ..systems.registry import SYSTEMS
-from ..training.trainer import CopySource, System, load_system, system_meta
+from ..training.system import CopySource, System, load_system, system_meta
 
 # %% ../../nbs/study/05_scores.ipynb #7a6f4a84
 REGION_SCORES = [f'{m}_{r}' for m in ('psnr', 'ssim') for r in ('eyes', 'mouth', 'face')]

@@ -18,7 +18,9 @@ from .release import released_file, released_rows
 from .runs import CODE, Run, plan, runs_dir
 from .scores import rows_from
 from ..systems.registry import SYSTEMS, system_class
-from ..training.trainer import Trainer, held_out, save_system
+from ..training.trainer import Trainer
+from ..training.reenact import held_out
+from ..training.system import save_system
 
 # %% ../../nbs/study/07_study.ipynb #41e8417c
 def seen_through(

@@ -11,7 +11,7 @@ import torch
 from ..core import to_tensor
 from ..measure.takes import Take
 from .data import crossed, group_of
-from ..training.trainer import System
+from ..training.system import System
 
 # %% ../../nbs/study/04_takes.ipynb #039e8343
 def own_take(

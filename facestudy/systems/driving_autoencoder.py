@@ -13,7 +13,7 @@ from ..grids import make_grid
 from ..method.losses import PerceptualLoss, pyramid_loss
 from ..data.pairs import Pairs
 from .suggested import chunks
-from ..training.trainer import System
+from ..training.system import System
 
 # %% ../../nbs/systems/09_driving_autoencoder.ipynb #f057ccb3
 class DrivingAutoencoder(System):

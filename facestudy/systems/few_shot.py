@@ -18,7 +18,7 @@ from ..detectors.landmarker import Landmarker, landmarks_in
 from ..method.losses import PerceptualLoss, pyramid_loss
 from ..data.pairs import Pairs, both_ways
 from .suggested import chunks, transfer
-from ..training.trainer import System
+from ..training.system import System
 
 # %% ../../nbs/systems/07_few_shot.ipynb #36e05cd2
 LINES = [ # First point, last point, closed, colour

@@ -12,7 +12,7 @@ from ..core import to_numpy
 from ..grids import make_grid, warp
 from ..method.losses import pyramid_loss
 from ..data.pairs import Pairs
-from ..training.trainer import System
+from ..training.system import System
 
 # %% ../../nbs/06_add_a_system.ipynb #9fe888f9
 class FollowBox(System):

@@ -16,7 +16,7 @@ from ..core import InputError, seed_all, to_numpy, to_tensor
 from ..method.losses import pyramid_loss
 from ..data.pairs import Pairs
 from .suggested import chunks
-from ..training.trainer import System
+from ..training.system import System
 
 # %% ../../nbs/systems/05_mocogan.ipynb #9b01656b
 def halvings(

@@ -15,7 +15,7 @@ from ..method.keypoints import KeypointDetector, bend, equivariance_loss
 from ..method.losses import PerceptualLoss, adversarial_loss, discriminator_loss, pyramid_loss
 from ..method.motion import DenseMotion
 from ..data.pairs import Pairs, both_ways
-from ..training.trainer import System
+from ..training.system import System
 
 # %% ../../nbs/systems/01_suggested.ipynb #85f4138c
 def transfer(

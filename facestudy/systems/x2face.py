@@ -13,7 +13,7 @@ from ..grids import make_grid, warp
 from ..method.losses import PerceptualLoss, pyramid_loss
 from ..data.pairs import Pairs, both_ways
 from .suggested import chunks
-from ..training.trainer import System
+from ..training.system import System
 
 # %% ../../nbs/systems/04_x2face.ipynb #a87ef3cc
 def halve(
