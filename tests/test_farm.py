@@ -44,12 +44,6 @@ def counting(argument, n=12):
         while len(steps) == 5 and file.with_suffix('.hold').exists(): time.sleep(.02)
     return steps
 
-def first_or_never(argument):
-    "Answers 'first'; anything else is a file that says that the endless work has begun"
-    if argument == 'first': return argument
-    Path(argument).touch()
-    while True: time.sleep(.01)
-
 def workers_alive():
     "Process ids of local workers"
     return [p.pid for p in psutil.Process().children(recursive=True) if 'spawn_main' in ' '.join(p.cmdline())]
@@ -107,41 +101,36 @@ def test_a_task_that_ends_its_workers_is_given_up(monkeypatch):
     assert list(failed) == ['task 0'] and 'ended 2 workers' in failed['task 0']
 
 
-def test_stopped_and_gone_on_with(tmp_path):
-    got,tasks,stopped = {},{'first': 'first', 'second': str(tmp_path/'begun'), 'third': 'first'},[]
-    def keep(name, result):
-        got[name] = result
-        wait_for((tmp_path/'begun').exists)
-        stopped.append(time.time())
-        raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt): farm(tasks, first_or_never, keep, workers=2)
-    assert time.time()-stopped[0] < 10, 'also when a task does not listen'
-    assert got == {'first': 'first'}
-    assert not workers_alive()
-    assert farm({k: 7 for k in tasks if k not in got}, draw, got.__setitem__, workers=1) == {}
-    assert got == {'first': 'first', **dict.fromkeys(['second', 'third'], draw(7))}
-
-
-SCRIPT = '''
-import os, sys, time
+SCRIPT = """
+import json, pathlib, sys, time
 from facestudy.training.farm import farm
 
-def mine(argument):
-    open(argument, 'w').close()
+folder = pathlib.Path(sys.argv[1])
+
+def first_or_never(argument):
+    if argument == 'first': return argument
+    (folder/'begun').touch()
     while True: time.sleep(.01)
 
-if __name__ == '__main__': farm({'a': sys.argv[1]}, mine, print, workers=1)
-'''
+def keep(name, result): (folder/f'{name}.json').write_text(json.dumps(result))
 
-def test_ctrl_c_in_a_terminal_ends_a_script_and_its_workers(tmp_path):
+if __name__ == '__main__': farm({'first': 'first', 'second': 'never', 'third': 'first'}, first_or_never, keep, workers=1)
+"""
+
+def test_stopped_in_a_terminal_and_gone_on_with(tmp_path):
     (tmp_path/'script.py').write_text(SCRIPT)
-    p = subprocess.Popen([sys.executable, tmp_path/'script.py', tmp_path/'begun'], stderr=subprocess.PIPE, start_new_session=True)
-    wait_for((tmp_path/'begun').exists, 60) # the function of the script has reached the worker
-    family = psutil.Process(p.pid).children(recursive=True)
-    os.killpg(p.pid, signal.SIGINT)         # as a terminal does: to every process of the group
-    said = p.communicate(timeout=20)[1].decode()
+    script = subprocess.Popen([sys.executable, tmp_path/'script.py', tmp_path], stderr=subprocess.PIPE, start_new_session=True)
+    wait_for((tmp_path/'begun').exists, 60)  # the function of the script has reached the worker
+    family,stopped = psutil.Process(script.pid).children(recursive=True),time.time()
+    os.killpg(script.pid, signal.SIGINT)     # as Ctrl-C in a terminal: to every process of the group
+    said = script.communicate(timeout=20)[1].decode()
     assert said.strip().endswith('KeyboardInterrupt'), said
-    assert family and not psutil.wait_procs(family, timeout=5)[1]
+    assert time.time()-stopped < 10, 'also when a task does not listen'
+    assert family and not psutil.wait_procs(family, timeout=5)[1] and not workers_alive()
+    got = {f.stem: json.loads(f.read_text()) for f in tmp_path.glob('*.json')}
+    assert got == {'first': 'first'}
+    assert farm({k: 7 for k in ('first', 'second', 'third') if k not in got}, draw, got.__setitem__, workers=1) == {}
+    assert got == {'first': 'first', **dict.fromkeys(['second', 'third'], draw(7))}
 
 
 def test_a_scheduler_elsewhere_and_tasks_that_raise(monkeypatch):
@@ -159,16 +148,9 @@ def test_a_scheduler_elsewhere_and_tasks_that_raise(monkeypatch):
         wait_for(lambda: not cluster.scheduler_info['workers'])
         monkeypatch.setattr(module, 'PATIENCE', 1.)
         with pytest.raises(InputError, match='no worker for 1 seconds'): farm({'a': 0}, draw, got.__setitem__, address=there)
-
-
-def test_a_scheduler_that_goes_away(tmp_path):
-    cluster = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address='127.0.0.1:0', silence_logs='CRITICAL')
-    def close():
-        wait_for((tmp_path/'begun').exists)
-        cluster.close()
-    threading.Thread(target=close, daemon=True).start()
-    with pytest.raises(InputError, match='scheduler is gone'):
-        farm({'a': str(tmp_path/'begun')}, first_or_never, None, address=cluster.scheduler_address)
+        monkeypatch.setattr(module, 'PATIENCE', 60.)
+        threading.Timer(1., cluster.close).start()
+        with pytest.raises(InputError, match='the Dask scheduler is gone'): farm({'a': 0}, draw, got.__setitem__, address=there)
 
 
 def test_no_scheduler(monkeypatch):
