@@ -345,9 +345,11 @@ def gather(
     folders = [folder_of(name) for name in names if kept(name)]
     runs = [json.loads((folder/'run.json').read_text()) for folder in folders]
     def tables(file):
-        "One table of all results, with their runs"
+        "One table of all results; the last column is the run"
         each = [pd.read_csv(folder/file).assign(run=r['run']) for folder,r in zip(folders, runs)]
-        return pd.concat(each, ignore_index=True) if each else pd.DataFrame()
+        if not each: return pd.DataFrame()
+        table = pd.concat(each, ignore_index=True)
+        return table[[*table.columns.drop('run'), 'run']]
     looks = {}
     for folder,r in zip(folders, runs):
         if r['seed'] == 0: looks |= {f"{r['cell']}: {test}": v for test,v in np.load(folder/'look.npz').items()}
