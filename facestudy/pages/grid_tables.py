@@ -39,8 +39,8 @@ def ordinary(rows)->pd.DataFrame:
 def against_base(
     rows,          # Of `facestudy.study.claims.all_rows`
     measure='psnr' # A name in `MEASURES`
-)->pd.DataFrame: # One line per cell that differs in one factor, as `judged` ('supported': better than the base); index 'factor: level'
-    "Every such cell against the base, on the ordinary tests; intervals and p corrected for the number of levels of each factor"
+)->pd.DataFrame: # As `judged` ('supported': better than the base); index 'factor: level'
+    "Every cell that differs in one factor against the base; corrected for the number of levels of each factor"
     use,m = ordinary(rows),MEASURES[measure]
     use,tables = use[use[measure].notna()],[]
     for factor,levels in FACTORS.items():
@@ -115,7 +115,7 @@ def against_figure(
 ): # A matplotlib figure
     "Each cell's difference from the base; right is better"
     fig = forest(table, f'{MEASURES[measure].words}: better than the base by')
-    reach = 1.3*max(table.estimate.abs().max(), MEASURES[measure].matters) # intervals of three seeds can be wider than a page
+    reach = 1.3*max(table.estimate.abs().max(), MEASURES[measure].matters) # some intervals are wider than a page
     fig.axes[0].set_xlim(-reach, reach)
     return fig
 
@@ -188,7 +188,8 @@ def breakdown_figure(
     "Measures against how far the head is turned, and how strong the expression is"
     import matplotlib.pyplot as plt
     tests = {'turning': 'head turned by', 'grimacing': 'share of the full grimace'}
-    fig,axes = plt.subplots(len(measures), 2, figsize=(9, 2.4*len(measures)), dpi=80, layout='constrained', sharey='row')
+    size = (9, 2.4*len(measures))
+    fig,axes = plt.subplots(len(measures), 2, figsize=size, dpi=80, layout='constrained', sharey='row')
     for line,m in zip(axes, measures):
         for ax,(test,words) in zip(line, tests.items()):
             t = breakdown(rows, test, m, cells)
