@@ -1,13 +1,17 @@
 "The grid at its smallest scale: a worker dies, a call is stopped, and nothing is lost"
-import os, threading, time
+import os
+import threading
+import time
 
 import pandas as pd
 import psutil
 import pytest
-from facestudy.study.ablation import (CONTRIBUTIONS, FACTORS, cell, cell_name, data_of, factorial_cells, gather, keep, kept, planned, read_results, run_of, run_tasks, store_results,
-                                tasks_of, tuning_tasks, work)
-from facestudy.core import InputError
+
+from facestudy.core import ROOT, InputError
 from facestudy.people.clips import default_parametric
+from facestudy.study.ablation import (CONTRIBUTIONS, FACTORS, SCALES, cell, cell_name, data_of, factorial_cells, gather, keep,
+                                      kept, planned, read_results, run_of, run_tasks, store_results, task_name, tasks_of,
+                                      tuning_tasks, work)
 
 
 @pytest.fixture(scope='module')
@@ -15,13 +19,13 @@ def place(embedded, tmp_path_factory):
     "An empty folder for runs; skipped where the data cannot be had"
     try: default_parametric(32, 'smoke')
     except InputError as e: pytest.skip(f'no head asset on this machine: {e}')
-    old,d = os.environ.get('FACESTUDY_RUNS'),tmp_path_factory.mktemp('runs')
-    yield d
+    old = os.environ.get('FACESTUDY_RUNS')
+    yield tmp_path_factory.mktemp('runs')
     if old is None: os.environ.pop('FACESTUDY_RUNS', None)
     else: os.environ['FACESTUDY_RUNS'] = old
 
 
-CELLS = [(cell(), 0), (cell(superres='bicubic'), 0), (cell(landmarks='exact'), 0)]
+CELLS = [(cell(superres='bicubic'), 0), (cell(landmarks='exact'), 0)]
 SAME = ['psnr', 'ssim', 'landmark_error', 'stability', 'sharpness', 'coherence']
 
 
@@ -30,7 +34,7 @@ def tasks(cells=CELLS): return tasks_of('smoke', cells, [1e-3]*len(cells))
 
 @pytest.fixture(scope='module')
 def undisturbed(place):
-    "Three cells, one after the other in this process"
+    "Two cells, one after the other in this process"
     os.environ['FACESTUDY_RUNS'] = str(place/'calm')
     for n,t in tasks().items(): keep(n, work(t))
     return gather(tasks())
@@ -38,7 +42,8 @@ def undisturbed(place):
 
 def workers():
     "The processes of the local farm"
-    return [p for p in psutil.Process().children() if any('spawn_main' in c for c in p.cmdline()) and not any('resource_tracker' in c for c in p.cmdline())]
+    lines = {p: ' '.join(p.cmdline()) for p in psutil.Process().children()}
+    return [p for p,line in lines.items() if 'spawn_main' in line and 'resource_tracker' not in line]
 
 
 def test_a_killed_worker_loses_nothing(undisturbed, place, tmp_path):
@@ -48,10 +53,13 @@ def test_a_killed_worker_loses_nothing(undisturbed, place, tmp_path):
         "Kill the first worker as soon as a training has begun"
         for _ in range(600):
             if list((place/'killed').glob('smoke-*')):
-                for p in workers()[:1]: p.kill(); killed.append(p.pid)
+                first = workers()[0]
+                first.kill()
+                killed.append(first.pid)
                 return
             time.sleep(.05)
-    thread = threading.Thread(target=murder); thread.start()
+    thread = threading.Thread(target=murder)
+    thread.start()
     done = run_tasks(tasks(), tmp_path, 'ablation', workers=1)
     thread.join()
     assert killed, 'no worker was killed: the test has tested nothing'
@@ -65,7 +73,10 @@ def test_only_what_is_missing_is_done(undisturbed, place, tmp_path, monkeypatch)
     os.environ['FACESTUDY_RUNS'] = str(place/'calm')
     monkeypatch.setattr('facestudy.study.ablation.work', None)                     # would fail if it were called
     done = run_tasks(tasks(), tmp_path, 'ablation', workers=1)
-    assert list(done['runs'].cell) == ['base', 'superres=bicubic', 'landmarks=exact']
+    assert list(done['runs'].cell) == [cell_name(c) for c,_ in CELLS]
+    asked = done['rows'].groupby(done['rows'].run.map(done['runs'].set_index('run').cell)).test.unique()
+    strange = {'turning', 'grimacing', 'cartoon', 'pencil'}
+    assert all(len(tests) > 1 and not strange & set(tests) for tests in asked), 'these are for the base and for other systems'
     back = read_results(tmp_path)
     assert set(FACTORS) <= set(back['rows']) and len(back['logs']) and back['looks']
 
@@ -77,6 +88,21 @@ def test_stored_tables_are_enough_to_go_on(undisturbed, place, tmp_path, monkeyp
     monkeypatch.setattr('facestudy.study.ablation.work', None)
     run_tasks(tasks(), tmp_path, 'ablation', workers=1)
     assert {p.name: p.read_bytes() for p in tmp_path.glob('*.csv')} == before
+
+
+def test_a_result_is_named_by_its_run_alone(place):
+    some = tasks()
+    for (c,seed),name in zip(CELLS, some): assert name == task_name(run_of(c, 'smoke', data_of(c, 'smoke'), seed, 1e-3).id)
+    elsewhere = tasks_of('smoke', CELLS, [1e-3]*len(CELLS), device='cpu')
+    assert list(elsewhere) == list(some), 'another device is no other result'
+
+
+def test_precision_is_part_of_the_scale(place):
+    store,cells = data_of(cell(), 'smoke'),{cell_name(c): c for c,_ in planned('quick')}
+    for profile,scale in SCALES.items():
+        assert {run_of(c, profile, store, 0, 1e-3).recipe.precision for c in cells.values()} == {scale.precision}
+    runs = read_results(ROOT/'reports')['runs']
+    assert set(runs.precision) == {SCALES[runs.profile[0]].precision}, 'the stored tables were trained so'
 
 
 def test_what_fails_is_told(undisturbed, place, tmp_path, monkeypatch):

@@ -1,21 +1,29 @@
 "Tasks spread over workers: the same results whoever does them, and nothing lost when workers, tasks or people stop"
-import json, os, signal, threading, time
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+from distributed import LocalCluster
 
-from facestudy.training import farm as module
 from facestudy.core import InputError, seed_all, write_text
-from facestudy.training.farm import farm, time_left
+from facestudy.training import farm as module
+from facestudy.training.farm import farm
 
 
 def draw(seed): return int(seed_all(seed).integers(10**6))
 
 def draw_and_look(seed):
     "A number that depends on the seed, and what the worker was told"
-    return draw(seed),(torch.get_num_threads(), os.environ['OMP_NUM_THREADS'], os.environ['FACESTUDY_PROGRESS'], os.environ['FACESTUDY_TEST'])
+    told = torch.get_num_threads(), *(os.environ[k] for k in ('OMP_NUM_THREADS', 'FACESTUDY_PROGRESS', 'FACESTUDY_TEST'))
+    return draw(seed),told
 
 def crooked(seed):
     if seed == 1: raise InputError('weights of task 1: not reachable; fetch them.')
@@ -31,22 +39,17 @@ def counting(argument, n=12):
     file = Path(argument)
     steps = json.loads(file.read_text()) if file.exists() else []
     while len(steps) < n:
-        steps.append(os.getpid()); write_text(file, json.dumps(steps))
+        steps.append(os.getpid())
+        write_text(file, json.dumps(steps))
         while len(steps) == 5 and file.with_suffix('.hold').exists(): time.sleep(.02)
     return steps
 
-def saving(argument):
-    "Endless; saves when it is interrupted, as a training does"
-    Path(argument).with_suffix('.begun').touch()
-    try:
-        while True: time.sleep(.01)
-    except KeyboardInterrupt: write_text(argument, 'saved'); raise
-
-def one_of_three(argument): return 'first' if argument == 'first' else time.sleep(60) if argument == 'deaf' else saving(argument)
-
-def workers_alive(): return [p.pid for p in psutil.Process().children(recursive=True) if 'spawn_main' in ' '.join(p.cmdline())]
+def workers_alive():
+    "Process ids of local workers"
+    return [p.pid for p in psutil.Process().children(recursive=True) if 'spawn_main' in ' '.join(p.cmdline())]
 
 def wait_for(true, seconds=30):
+    "Wait until `true()`"
     end = time.time()+seconds
     while not true():
         assert time.time() < end, 'it never came'
@@ -57,14 +60,16 @@ def test_results_do_not_depend_on_the_workers(monkeypatch):
     monkeypatch.setenv('FACESTUDY_TEST', 'seen')
     monkeypatch.setenv('OMP_NUM_THREADS', '2')
     tasks,one,two = {f'task {i}': i for i in range(8)},{},{}
-    assert farm(tasks, draw_and_look, one.__setitem__, workers=1) == farm(tasks, draw_and_look, two.__setitem__, workers=2) == {}
-    assert one == two == {k: (draw(v), (1, '1', '0', 'seen')) for k,v in tasks.items()}, 'one thread each, and the variables of the parent'
+    assert farm(tasks, draw_and_look, one.__setitem__, workers=1) == {}
+    assert farm(tasks, draw_and_look, two.__setitem__, workers=2) == {}
+    expected = {name: (draw(seed), (1, '1', '0', 'seen')) for name,seed in tasks.items()}
+    assert one == two == expected, 'one thread each, and the variables of the parent'
     assert list(one) == list(tasks), 'one worker does the tasks in the order given'
     assert os.environ['OMP_NUM_THREADS'] == '2' and not workers_alive()
 
 
 def test_nothing_to_do_starts_nothing(monkeypatch):
-    monkeypatch.setattr(module, '_local', None)
+    monkeypatch.setattr(module, 'local_client', None)
     assert farm({}, draw, None) == {}
 
 
@@ -73,11 +78,15 @@ def test_a_worker_killed_in_mid_run_loses_nothing(tmp_path, kind):
     got,said,killed,files = {},[],[],[tmp_path/f'{i}.json' for i in range(3)]
     (tmp_path/'0.hold').touch()
     def kill():
+        "End the worker of the first task when that has done five steps"
         wait_for(lambda: files[0].exists() and len(json.loads(files[0].read_text())) >= 5)
-        killed.append(json.loads(files[0].read_text())[0]); os.kill(killed[0], kind)
-        wait_for(lambda: not psutil.pid_exists(killed[0])); (tmp_path/'0.hold').unlink()
+        killed.append(json.loads(files[0].read_text())[0])
+        os.kill(killed[0], kind)
+        wait_for(lambda: not psutil.pid_exists(killed[0]))
+        (tmp_path/'0.hold').unlink()
     threading.Thread(target=kill, daemon=True).start()
-    assert farm({f.stem: str(f) for f in files}, counting, got.__setitem__, workers=2 if kind == signal.SIGKILL else 1, say=said.append) == {}
+    workers = 2 if kind == signal.SIGKILL else 1
+    assert farm({f.stem: str(f) for f in files}, counting, got.__setitem__, workers=workers, say=said.append) == {}
     assert sorted(got) == ['0', '1', '2'] and all(len(v) == 12 for v in got.values())
     other = got['0'][-1]
     assert got['0'] == [killed[0]]*5 + [other]*7 and other != killed[0], 'another process goes on where the first one ended'
@@ -85,41 +94,63 @@ def test_a_worker_killed_in_mid_run_loses_nothing(tmp_path, kind):
 
 
 def test_a_task_that_ends_its_workers_is_given_up(monkeypatch):
-    monkeypatch.setattr(module, 'LIVES', 1)
+    monkeypatch.setitem(module.LIMITS, 'distributed.scheduler.allowed-failures', 1)
     got = {}
     failed = farm({f'task {i}': i for i in range(4)}, deadly, got.__setitem__, workers=1)
     assert got == {'task 1': 1, 'task 2': 2, 'task 3': 3}
     assert list(failed) == ['task 0'] and 'ended 2 workers' in failed['task 0']
 
 
-def test_stopped_and_gone_on_with(tmp_path):
-    got,tasks,stopped = {},{'first': 'first', 'second': str(tmp_path/'2'), 'third': 'deaf', 'fourth': 'first'},[]
-    def keep(name, result):
-        got[name] = result
-        wait_for((tmp_path/'2.begun').exists)
-        stopped.append(time.time())
-        raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt): farm(tasks, one_of_three, keep, workers=3)
-    assert time.time()-stopped[0] < 10, 'also when a task does not listen'
-    assert got == {'first': 'first'} and (tmp_path/'2').read_text() == 'saved', 'what listens may save'
-    assert not workers_alive()
-    assert farm({k: 7 for k in tasks if k not in got}, draw, got.__setitem__, workers=1) == {}
-    assert got == {'first': 'first', **dict.fromkeys(['second', 'third', 'fourth'], draw(7))}
+SCRIPT = """
+import json, pathlib, sys, time
+from facestudy.training.farm import farm
+
+folder = pathlib.Path(sys.argv[1])
+
+def first_or_never(argument):
+    if argument == 'first': return argument
+    (folder/'begun').touch()
+    while True: time.sleep(.01)
+
+def keep(name, result): (folder/f'{name}.json').write_text(json.dumps(result))
+
+if __name__ == '__main__': farm({'first': 'first', 'second': 'never', 'third': 'first'}, first_or_never, keep, workers=1)
+"""
+
+def test_stopped_in_a_terminal_and_gone_on_with(tmp_path):
+    (tmp_path/'script.py').write_text(SCRIPT)
+    script = subprocess.Popen([sys.executable, tmp_path/'script.py', tmp_path], stderr=subprocess.PIPE, start_new_session=True)
+    wait_for((tmp_path/'begun').exists, 60)  # the function of the script has reached the worker
+    family,stopped = psutil.Process(script.pid).children(recursive=True),time.time()
+    os.killpg(script.pid, signal.SIGINT)     # as Ctrl-C in a terminal: to every process of the group
+    said = script.communicate(timeout=20)[1].decode()
+    assert said.strip().endswith('KeyboardInterrupt'), said
+    assert time.time()-stopped < 10, 'also when a task does not listen'
+    assert family and not psutil.wait_procs(family, timeout=5)[1] and not workers_alive()
+    got = {f.stem: json.loads(f.read_text()) for f in tmp_path.glob('*.json')}
+    assert got == {'first': 'first'}
+    assert farm({k: 7 for k in ('first', 'second', 'third') if k not in got}, draw, got.__setitem__, workers=1) == {}
+    assert got == {'first': 'first', **dict.fromkeys(['second', 'third'], draw(7))}
 
 
 def test_a_scheduler_elsewhere_and_tasks_that_raise(monkeypatch):
-    from distributed import LocalCluster
-    with LocalCluster(n_workers=1, threads_per_worker=2, processes=True, dashboard_address='127.0.0.1:0', silence_logs='CRITICAL') as cluster:
-        got,said = {},[]
-        failed = farm({f'task {i}': i for i in range(5)}, crooked, got.__setitem__, address=cluster.scheduler_address, say=said.append)
+    quiet = dict(dashboard_address='127.0.0.1:0', silence_logs='CRITICAL')
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=True, **quiet) as cluster:
+        got,said,there = {},[],cluster.scheduler_address
+        failed = farm({f'task {i}': i for i in range(5)}, crooked, got.__setitem__, address=there, say=said.append)
         assert got == {'task 0': 0, 'task 3': 3, 'task 4': 4}, 'the others finish'
         assert failed['task 1'] == 'weights of task 1: not reachable; fetch them.'
-        assert failed['task 2'].startswith('IndexError in test_farm.py, line ') and failed['task 2'].endswith('list index out of range.')
+        assert failed['task 2'].startswith('IndexError in test_farm.py, line ')
+        assert failed['task 2'].endswith('list index out of range.')
         assert sorted(said) == [f'{k}: {v}' for k,v in sorted(failed.items())]
         assert len(cluster.scheduler_info['workers']) == 1, 'the workers of others are left alone'
-        cluster.scale(0); wait_for(lambda: not cluster.scheduler_info['workers'])
+        cluster.scale(0)
+        wait_for(lambda: not cluster.scheduler_info['workers'])
         monkeypatch.setattr(module, 'PATIENCE', 1.)
-        with pytest.raises(InputError, match='no worker for 1 seconds'): farm({'a': 0}, draw, got.__setitem__, address=cluster.scheduler_address)
+        with pytest.raises(InputError, match='no worker for 1 seconds'): farm({'a': 0}, draw, got.__setitem__, address=there)
+        monkeypatch.setattr(module, 'PATIENCE', 60.)
+        threading.Timer(1., cluster.close).start()
+        with pytest.raises(InputError, match='the Dask scheduler is gone'): farm({'a': 0}, draw, got.__setitem__, address=there)
 
 
 def test_no_scheduler(monkeypatch):
@@ -127,8 +158,3 @@ def test_no_scheduler(monkeypatch):
     monkeypatch.setattr(module, 'ANSWER', 1.)
     for address in ('tcp://127.0.0.1:9', 'smoke signals'):
         with pytest.raises(InputError, match=f'{address}: no Dask scheduler answers'): farm({'a': 0}, draw, None, address=address)
-
-
-@pytest.mark.parametrize('durations,left,workers,seconds', [([2], 3, 1, 6), ([2], 3, 3, 2), ([1, 3], 3, 2, 4), ([2], [.5, 1], 1, 3), ([2], 0, 2, 0),
-                                                            ([], 1, 1, float('inf'))])
-def test_time_left(durations, left, workers, seconds): assert time_left(durations, left, workers) == seconds
