@@ -33,6 +33,7 @@ def crop_square(
     "The square around a face with the margin of the training clips (Sec. 4)"
     return square_around(np.asarray(box, np.float32)[None], *size_hw, margin)
 
+# %% ../nbs/04_animate.ipynb #8a55a24f
 def cut(
     im:np.ndarray, # uint8 (H,W,3)
     square,        # left, top, side, pixels
@@ -69,10 +70,11 @@ class Driving:
         whole:bool=False,  # Keep a video that is square already as it is
         progress:bool=True # Show a bar while the face is followed
     ):
-        "Follows the face through the video. Raises `InputError` when it cannot be read or shows no face that must be cut out"
+        "Follow the face through the video. Raises `InputError` when it cannot be read or shows no face to cut out"
         self.video,self.size = Video(path),size
         h,w = self.video.size
-        frames = bar(self.video, desc='follow the face', total=self.video.n_frames, unit='frame') if progress else self.video
+        frames = self.video
+        if progress: frames = bar(frames, desc='follow the face', total=self.video.n_frames, unit='frame')
         track = track_face(frames)
         seen = ~np.isnan(track.boxes).any(1)
         if whole and h == w: self.square = 0,0,w
@@ -121,7 +123,7 @@ def source_crop(
     size:int, # Side of the result, pixels
     like=None # As `aligned_square` takes it
 )->tuple: # (uint8 (size,size,3), float32 (4,) face in it, number of faces in the photo)
-    "The largest face of a photo, cut out and aligned. Warns when there are several, raises `InputError` when there is none"
+    "The largest face of a photo, cut out and aligned. Warns when there are several; raises `InputError` without one"
     im = read_image(photo)
     box,n = largest_face(im, photo)
     if n > 1: warnings.warn(f'{photo}: {n} faces found; the largest is taken.', stacklevel=2)
@@ -142,6 +144,7 @@ def check_folder(
     except OSError as e: raise explain_os_error(folder, e) from e
     return folder
 
+# %% ../nbs/04_animate.ipynb #8745e011
 def check_output(
     out,     # The mp4 to write
     inputs=()# Files that must survive
@@ -191,8 +194,10 @@ def _run(system, device, source, face, driving, relative):
     face = torch.as_tensor(face, device=device)
     faces = (torch.as_tensor(f, device=device) for f in driving.faces)
     images = (to_tensor(im).to(device) for im in driving)
-    return system.animate(to_tensor(source).to(device), images, source_face=face, driving_faces=faces, relative=relative)
+    source = to_tensor(source).to(device)
+    return system.animate(source, images, source_face=face, driving_faces=faces, relative=relative)
 
+# %% ../nbs/04_animate.ipynb #f34fdf62
 def _finish(frames, superres, size):
     "Enlarge and resize frames as they come"
     for im in frames:
@@ -211,13 +216,14 @@ def animate_photo(
     device='auto',      # As `pick_device` takes it
     progress:bool=True  # Show bars
 )->Report: # out, frames, fps, size, audio, faces, warnings
-    "Animate a photo by a driving video. Raises `InputError` for input that cannot be used; nothing is then left under `out`"
+    "Animate a photo by a driving video. Raises `InputError` for input that cannot be used, and then leaves no file"
     out = check_output(out, (photo, driving))
-    if size is not None and not 16 <= size <= 2048: raise InputError(f'size {size} is out of range; give 16 to 2048 pixels.')
+    if size is not None and not 16 <= size <= 2048:
+        raise InputError(f'size {size} is out of range; give 16 to 2048 pixels.')
     system,device = _ready(system, device)
     if isinstance(superres, (str, Path)): superres = load_superres(superres)
     with noted() as notes, torch.no_grad():
-        source_crop(photo, system.size)                               # a photo without a face fails before the video is read
+        source_crop(photo, system.size)  # a photo without a face fails before the video is read
         film = Driving(need_file(driving), system.size, progress=progress)
         source,face,n = source_crop(photo, system.size, film.first_face)
         frames = _finish(_run(system, device, source, face, film, relative), superres and superres.to(device), size)
@@ -236,7 +242,8 @@ def reconstruct_clip(
     "Rebuild a clip from its first frame, and score it (Eq. 8-10). Raises `InputError` for a clip that cannot be used"
     film,rows = Driving(need_file(path), system.size, whole=True, progress=False),[]
     if len(film) < 2:
-        raise InputError(f'{path}: this video has one frame only; the first is the source, so name one with at least two.')
+        raise InputError(f'{path}: this video has one frame only; '
+                         'the first is the source, so name one with at least two.')
     made = _run(system, device, next(iter(film)), film.faces[0], film, False)
     def scored():
         for i,(truth,im) in enumerate(zip(film, made, strict=True)):
@@ -255,7 +262,8 @@ def clip_files(
     folder = Path(folder)
     if not folder.is_dir(): raise InputError(f'{folder}: no such folder; name one that holds videos.')
     files = sorted(f for f in folder.iterdir() if f.suffix.lower() in VIDEO_SUFFIXES and not f.name.startswith('.'))
-    if not files: raise InputError(f'{folder}: no video in this folder; name one that holds {", ".join(VIDEO_SUFFIXES)} files.')
+    if not files:
+        raise InputError(f'{folder}: no video in this folder; name one that holds {", ".join(VIDEO_SUFFIXES)} files.')
     stems = [f.stem for f in files]
     return {f.stem if stems.count(f.stem) == 1 else f.name: f for f in files}
 
@@ -269,6 +277,7 @@ def system_digest(
         h.update(k.encode() + v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return h.hexdigest()
 
+# %% ../nbs/04_animate.ipynb #ab609ee9
 _NOTE = '.done.json'
 
 def _done(out):
@@ -279,6 +288,7 @@ def _done(out):
         return {c: r for c,r in rows.groupby('clip')},keys
     except (OSError, ValueError, KeyError): return {},{}
 
+# %% ../nbs/04_animate.ipynb #103244c1
 def _save(out, rows, keys):
     "The table first, the note that vouches for it second"
     empty = pd.DataFrame(columns=['clip', 'frame', 'psnr', 'ssim'])

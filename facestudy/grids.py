@@ -26,7 +26,7 @@ def warp(
     image, # (B, C, H, W)
     flow   # (B, h, w, 2) where in `image` each output pixel looks, in [-1, 1]
 )->torch.Tensor: # (B, C, H, W)
-    "Bilinear warping `B(I, F)` of Eq. 1; a flow of another size is resized first, and what lies outside repeats the border"
+    "Bilinear warping `B(I, F)` of Eq. 1; a flow of another size is resized first, and outside the border repeats"
     size = image.shape[2:]
     if flow.shape[1:3] != size:
         planes = F.interpolate(flow.permute(0, 3, 1, 2), size, mode='bilinear', align_corners=True)
@@ -41,6 +41,7 @@ def spatial_softmax(
     "A probability over positions for each map"
     return (maps.float()/temperature).flatten(2).softmax(-1).view(maps.shape)
 
+# %% ../nbs/03_grids.ipynb #d43734ff
 def expectation(
     heat # (B, K, h, w), each map sums to 1
 )->torch.Tensor: # (B, K, 2) in [-1, 1]
@@ -82,7 +83,7 @@ def shrink(
 
 # %% ../nbs/03_grids.ipynb #019e0275
 class Deformation:
-    "A random smooth map of [-1, 1]² for each image of a batch: affine plus thin-plate spline, as in the first-order model"
+    "A random smooth map of [-1, 1]² for each image: affine plus thin-plate spline, as in the first-order model"
     def __init__(self,
         batch:int,             # Maps to draw
         affine_std:float=.05,  # Standard deviation of the affine entries
@@ -99,7 +100,7 @@ class Deformation:
         "Map positions"
         affine = xy @ self.theta[:, :, :2].mT + self.theta[:, :, 2][:, None]
         d = (xy[:, :, None] - self.control[:, None]).abs().sum(-1)
-        return affine + (d.square()*(d+1e-6).log()*self.weights).sum(-1, keepdim=True)   # 1e-6: log(0) at a control point
+        return affine + (d.square()*(d+1e-6).log()*self.weights).sum(-1, keepdim=True) # 1e-6: log(0) at a control point
 
     def flow(self,
         h:int, # Rows

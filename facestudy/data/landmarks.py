@@ -28,6 +28,7 @@ def cascade(
 
 def _side(pixels): return (max(1, int(pixels)),)*2
 
+# %% ../../nbs/data/01_viola_jones.ipynb #ff508bdc
 def _haar(grey, name, lo, hi, near=4, step=1.1):
     "Boxes float32 (n, 4) of one cascade with sides from `lo` to `hi` pixels; a name with '|' is searched in the mirror"
     flip = name.endswith('|')
@@ -51,6 +52,7 @@ def _grey(im, side):
     if g.ndim == 3: g = cv2.cvtColor(g, cv2.COLOR_RGB2GRAY)
     return cv2.equalizeHist(g),scale
 
+# %% ../../nbs/data/01_viola_jones.ipynb #b17a67f2
 def _search(grey, lo, hi, **kw):
     "(boxes, confidence) of the first cascade that finds something"
     for name,conf in CASCADES.items():
@@ -88,6 +90,7 @@ class _Patch(NamedTuple):
     y:int           # Top edge, pixels
     scale:float     # Pixels of the picture per pixel of `grey`
 
+# %% ../../nbs/data/01_viola_jones.ipynb #1c5fd21b
 def _patch(im, box, margin, side):
     "The square around a box, and `margin` of its width on each side, scaled such that the box becomes `side` wide"
     x,y,w,_ = map(float, box)
@@ -114,11 +117,12 @@ class _Place(NamedTuple):
     sizes:tuple    # Smallest and largest side
     near:int       # Neighbouring windows that must agree
 
+# %% ../../nbs/data/01_viola_jones.ipynb #0decc1b0
 _EYES = ('eye_tree_eyeglasses', 'eye')
 _PLACES = {'left eye':  _Place((.05, .18, .52, .58), (.30, .40), _EYES, (.16, .42), 2),
            'right eye': _Place((.48, .18, .95, .58), (.70, .40), _EYES, (.16, .42), 2),
            'mouth':     _Place((.15, .62, .85, 1.12), (.50, .82), ('smile',), (.20, .62), 6)}
-_BOX,_MARGIN = 120,24 # Of the patch in which landmarks are searched: width of the face's box, and what is around it, pixels
+_BOX,_MARGIN = 120,24 # Of the patch that is searched: width of the face's box, and what is around it, pixels
 
 def _landmark(grey, place):
     "Centre (x, y) of the candidate nearest to the usual place, in units of the face's box; NaN without one"
@@ -132,6 +136,7 @@ def _landmark(grey, place):
         return centre[np.square(centre-place.usual).sum(1).argmin()]
     return np.full(2, np.nan)
 
+# %% ../../nbs/data/01_viola_jones.ipynb #9efea76b
 def face_landmarks(
     im:np.ndarray, # uint8 (H, W, 3)
     box            # x, y, w, h of the face, pixels
@@ -167,12 +172,14 @@ def _nearby(im, last):
     boxes,conf = _search(grey, 50, 102, step=1.05)          # 72 is the last width: sizes within 40 %
     return _pick(boxes*scale+np.float32([x, y, 0, 0]), last),conf
 
+# %% ../../nbs/data/01_viola_jones.ipynb #df9f813f
 def _anywhere(im, last):
     "(box that continues `last`, or None; confidence), searched in the whole picture"
     grey,scale = _grey(im, 320)
     boxes,conf = _search(grey, 28, 320)
     return _pick(boxes/scale, last),conf
 
+# %% ../../nbs/data/01_viola_jones.ipynb #b193a4e4
 def follow(
     frames,         # Any iterable of uint8 (H, W, 3)
     every:int=5,    # While the face is lost, the whole picture is searched this often, frames
@@ -191,7 +198,7 @@ def follow(
 
 # %% ../../nbs/data/01_viola_jones.ipynb #09daa6ff
 def _bridge(x, reach, hold=5):
-    "(x (T, D) with gaps of up to `reach` filled, and ends held for `hold`; distance (T,) in frames to the nearest known one)"
+    "(x (T, D) with gaps up to `reach` filled and ends held for `hold`; distance (T,) to the nearest known frame)"
     known,t = np.flatnonzero(np.isfinite(x).all(1)),np.arange(len(x))
     if not len(known): return x,np.full(len(x), np.inf)
     after = known.searchsorted(t).clip(max=len(known)-1)
@@ -213,6 +220,7 @@ def _weighted_mean(x, weight, kernel):
     total = np.convolve(weight, kernel, 'valid')
     return np.stack([np.convolve(o*weight, kernel, 'valid')/total for o in x.T], 1)
 
+# %% ../../nbs/data/01_viola_jones.ipynb #fac922ac
 def _smooth(x, weight, sigma):
     "A median of five, then a weighted Gaussian window that looks both ways, over each stretch (T, D) without NaN"
     x,known = x.copy(),np.isfinite(x).all(1)
@@ -233,7 +241,7 @@ class Track:
     "One face through a video; T frames"
     boxes:np.ndarray      # float32 (T, 4): x, y, w, h in pixels, NaN where there is no face
     points:np.ndarray     # float32 (T, 3, 2): x, y in pixels in the order of `LANDMARKS`, NaN where unknown
-    confidence:np.ndarray # float32 (T,): 0.7 to 1 where a cascade found the face, below 0.5 where bridged, 0 where there is none
+    confidence:np.ndarray # float32 (T,): 0.7 to 1 where a cascade found the face, below 0.5 where bridged, 0 where none
 
     def __len__(self): return len(self.boxes)
 
@@ -245,7 +253,7 @@ class Track:
     def normalised(self,
         h:int, # Height of the frames, pixels
         w:int  # Width of the frames, pixels
-    )->np.ndarray: # float32 (T, 4): centre x, centre y, half-width, half-height, where the corner pixels' centres are at -1 and 1
+    )->np.ndarray: # float32 (T, 4): centre x, centre y, half-width, half-height; corner pixels' centres are at ±1
         "The boxes in the coordinates of the networks, NaN where there is none"
         centre = (self.boxes[:, :2]+(self.boxes[:, 2:]-1)/2)/[(w-1)/2, (h-1)/2]-1
         return np.concatenate([centre, self.boxes[:, 2:]/[w-1, h-1]], 1).astype(np.float32)
@@ -263,6 +271,7 @@ def observe(
     return Track(np.array(boxes, np.float32).reshape(-1, 4), np.array(points, np.float32).reshape(-1, 3, 2),
                  np.array(confidence, np.float32))
 
+# %% ../../nbs/data/01_viola_jones.ipynb #c9c2ca3f
 def steady(
     track:Track,      # From `observe`
     bridge:bool=True, # Fill short gaps
@@ -283,6 +292,7 @@ def steady(
     points = rel*boxes[:, None, 2:]+boxes[:, None, :2]
     return Track(boxes.astype(np.float32), points.astype(np.float32), conf.astype(np.float32))
 
+# %% ../../nbs/data/01_viola_jones.ipynb #045cad67
 def track_face(
     frames,           # Any iterable of uint8 (H, W, 3); it is walked through once
     bridge:bool=True, # Fill short gaps

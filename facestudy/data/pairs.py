@@ -22,7 +22,8 @@ class Pairs:
     "A batch of training pairs"
     source:torch.Tensor        # (B, 3, S, S) in [0, 1]
     driving:torch.Tensor       # (B, 3, S, S), frames of the same clips: also the target
-    source_face:torch.Tensor   # (B, 4) centre x, y, half width, half height in [-1, 1]; NaN where none. Landmarks x, y may follow: (B, 4+2K)
+    # (B, 4) centre x, y, half width, half height in [-1, 1], NaN where none; or (B, 4+2K) with landmarks
+    source_face:torch.Tensor
     driving_face:torch.Tensor  # (B, 4), or with landmarks (B, 4+2K)
     identity:torch.Tensor=None # (B,) int64: which of the training people; None where nobody asks
     more:torch.Tensor=None     # (B, N, 3, S, S) further frames of the same clips
@@ -50,13 +51,14 @@ def _by_group(segments):
         people.setdefault(s.identity, []).append(s)
     return [groups[k] for k in sorted(groups)]
 
+# %% ../../nbs/data/05_pairs.ipynb #e5094408
 def _draw_run(people, rng, run, extra):
     "`run` draws of one person, one source and consecutive driving frames"
     names = sorted(people)
     stretches = people[names[rng.integers(len(names))]]
     s = stretches[rng.integers(len(stretches))]
     source,driving,*others = rng.integers(s.start, s.stop, size=2+extra)
-    driving = max(s.start, min(driving, s.stop-run))              # the run ends within the stretch, if that is long enough
+    driving = max(s.start, min(driving, s.stop-run))  # the run ends within the stretch, if that is long enough
     return [_Draw(s.name, s.identity, [source, min(driving+t, s.stop-1), *others]) for t in range(run)]
 
 # %% ../../nbs/data/05_pairs.ipynb #d5c9ff6f
@@ -66,9 +68,10 @@ def _column(store, picked, i):
     faces = np.stack([store.faces(p.name)[p.frames[i]] for p in picked])
     return to_tensor(frames),torch.from_numpy(faces).float()
 
+# %% ../../nbs/data/05_pairs.ipynb #4da451d5
 def draw_pairs(
     store,              # A clip store: `.frames(name)` uint8 (T, S, S, 3), `.faces(name)` (T, 4)
-    segments,           # Stretches to draw from: `.name`, `.identity`, `.start`, `.stop` and, where stores are joined, `.group`
+    segments,  # Stretches to draw from: `.name`, `.identity`, `.start`, `.stop` and, of joined stores, `.group`
     batch:int,          # Pairs
     rng:np.random.Generator, # Decides the draw
     run:int=1,          # Consecutive driving frames for each source; must divide `batch`
@@ -76,10 +79,12 @@ def draw_pairs(
 )->Pairs:
     "A random batch: groups in turn, then a person, one of the person's stretches, and two frames. Raises `InputError`"
     if batch % run:
-        raise InputError(f'a batch of {batch} pairs cannot be cut into runs of {run} frames; set batch to a multiple of {run}.')
+        raise InputError(f'a batch of {batch} pairs cannot be cut into runs of {run} frames; '
+                         f'set batch to a multiple of {run}.')
     groups = _by_group(segments)
     if not groups: raise InputError('there is no training clip to draw from; prepare some clips first.')
-    first = rng.integers(len(groups)) if len(groups) > 1 else 0   # one group: nothing is drawn, older runs keep their batches
+    # one group: nothing is drawn, older runs keep their batches
+    first = rng.integers(len(groups)) if len(groups) > 1 else 0
     picked = []
     for i in range(batch//run): picked += _draw_run(groups[(first+i) % len(groups)], rng, run, extra)
     number = {who: i for i,who in enumerate(sorted({s.identity for s in segments}))}
@@ -129,9 +134,10 @@ def _columns(first, second, more):
     "Tensors of a pair's columns: the two, and the further ones (B, N, ...) where there are any"
     return [first, second, *(() if more is None else more.unbind(1))]
 
+# %% ../../nbs/data/05_pairs.ipynb #70e50d5e
 def augment(
     pairs:Pairs,
-    strength=1.,# 0: nothing changes; 1: ±14°, ±20 %, ±0.15, mirrored half of the time, ±20 % brightness, contrast, saturation
+    strength=1.,# 0: nothing changes; 1: ±14°, ±20 % in size, ±0.15, mirrored half of the time, ±20 % of each tint
     run:int=1   # As `draw_pairs`
 )->Pairs:
     "Turn, scale, shift, mirror and tint all frames of each pair, and of each run, alike"

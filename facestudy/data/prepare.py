@@ -38,6 +38,7 @@ def _tube(held):
     lo,hi = b[:, :2].min(0),(b[:, :2]+b[:, 2:]).max(0)
     return Tube(held[0][0], held[-1][0]+1, tuple(float(o) for o in (*lo, *hi)))
 
+# %% ../../nbs/data/02_prepare.ipynb #9e060c16
 def tubes(
     boxes,             # Per frame x, y, w, h in pixels, or None
     min_iou:float=.25, # A sequence ends when IoU with its first box falls below this
@@ -85,7 +86,8 @@ def inside(
 
 # %% ../../nbs/data/02_prepare.ipynb #e7fe807a
 PUBLISHED = .1 # Margin of the first-order model's preprocessing; a sequence that does not fit with it is dropped
-REASONS = ('no face', 'too short', 'too small', 'several faces', 'crop leaves image', 'unreadable') # Why something is rejected
+# Why something is rejected
+REASONS = ('no face', 'too short', 'too small', 'several faces', 'crop leaves image', 'unreadable')
 
 class Rules(NamedTuple):
     "What a sequence must satisfy to be kept"
@@ -93,6 +95,7 @@ class Rules(NamedTuple):
     min_frames:int=64  # Shortest sequence
     margin:float=.25   # As in `square`
 
+# %% ../../nbs/data/02_prepare.ipynb #631f7d3e
 def verdict(
     tube:Tube,   # A sequence
     crowd:list,  # (frame, is there another face) for each frame that was searched for one
@@ -121,6 +124,7 @@ def _scan(video, look=12):
         if box is not None and i%look == 0: crowd.append((i, _another(im, box)))
     return _calm(boxes),crowd
 
+# %% ../../nbs/data/02_prepare.ipynb #2c60b528
 def _calm(boxes):
     "Boxes without tremble"
     if not boxes: return []
@@ -155,6 +159,7 @@ def _row(job, status, reason, tube=Tube(0, 0, ()), name='', frames=0, fps=0., di
 
 def _unreadable(job, e): return f'unreadable: {str(e).removeprefix(job["path"]+": ")}'
 
+# %% ../../nbs/data/02_prepare.ipynb #af0dc7a0
 def _save(job, cut, name, tube):
     "Write one clip; its row"
     out,video,n = Path(job['out'])/name,cut.video,0
@@ -176,6 +181,7 @@ def _judge(job, cut, name, tube, crowd):
     crop = inside(square(tube.box, job['margin']), video.size)
     return _save(job, cut, name, tube._replace(box=crop))
 
+# %% ../../nbs/data/02_prepare.ipynb #6d0de0ef
 def _follow_video(job):
     "Rows of one video that is followed (Sec. 4)"
     try:
@@ -187,7 +193,8 @@ def _follow_video(job):
     return [_judge(job, cut, f'{job["base"]}#{k:03}.mp4', tube, crowd) for k,tube in enumerate(found)]
 
 # %% ../../nbs/data/02_prepare.ipynb #acd2b145
-COLUMNS = 'video_id start end bbox fps width height partition'.split() # What a metadata list must have; `person_id` may be apart or in `video_id`
+# What a metadata list must have; `person_id` may be a column of its own or part of `video_id`
+COLUMNS = 'video_id start end bbox fps width height partition'.split()
 
 def _malformed(df):
     "Which rows cannot be understood, bool"
@@ -195,6 +202,7 @@ def _malformed(df):
     numbers = df[['start', 'end', 'fps', 'width', 'height']].apply(pd.to_numeric, errors='coerce')
     return ~box | numbers.isna().any(axis=1) | ~(numbers.end > numbers.start) | ~(numbers.fps > 0)
 
+# %% ../../nbs/data/02_prepare.ipynb #53f66cc6
 def read_metadata(
     path # A CSV like the published vox-metadata.csv
 )->pd.DataFrame: # With `person_id`, and `box` as four whole numbers
@@ -239,6 +247,7 @@ def _cut_row(job, cut, entry, length):
         return _row(job, 'rejected', 'too short: the video ends before this clip', tube._replace(box=()))
     return _save(job, cut, job['base'], tube._replace(box=(l, t, r, b)))
 
+# %% ../../nbs/data/02_prepare.ipynb #7ba17022
 def _cut_video(job):
     "Rows of one video whose clips are listed"
     entries = job['rows']
@@ -251,7 +260,8 @@ def _cut_video(job):
     return [_cut_row(job, cut, o, length) for o in entries]
 
 # %% ../../nbs/data/02_prepare.ipynb #fad7e90b
-VIDEO_TYPES = set('.mp4 .mov .mkv .webm .avi .m4v .mpg .mpeg .wmv .flv .ts .3gp .ogv'.split()) # File name endings that are looked at
+# File name endings that are looked at
+VIDEO_TYPES = set('.mp4 .mov .mkv .webm .avi .m4v .mpg .mpeg .wmv .flv .ts .3gp .ogv'.split())
 _SPLITS = {'train': 'train', 'dev': 'train', 'val': 'test', 'test': 'test'}
 
 def _voxceleb_split(person):
@@ -259,6 +269,7 @@ def _voxceleb_split(person):
     if 'id10270' <= person <= 'id10309': return 'test'
     return 'train' if person >= 'id10001' else ''
 
+# %% ../../nbs/data/02_prepare.ipynb #a1bb7681
 def whose(
     relative:str # Path of a video below the folder, e.g. 'id10280/VIDEO/00001.mp4'
 )->tuple: # (base of the clips' names, identity, split; '' where nothing tells the split)
@@ -285,6 +296,7 @@ def _videos(root, out):
         raise InputError(f'{root}: there is no video in this folder; videos end in {", ".join(sorted(VIDEO_TYPES))}.')
     return files
 
+# %% ../../nbs/data/02_prepare.ipynb #ab5d6465
 def _found_jobs(files, settings):
     "One job per video"
     told = {k: whose(k) for k in files}
@@ -296,6 +308,7 @@ def _found_jobs(files, settings):
         jobs.append({**settings, 'source': k, 'path': str(path), 'base': base, 'identity': who, 'split': split})
     return jobs
 
+# %% ../../nbs/data/02_prepare.ipynb #eebabe1d
 def _listed_jobs(files, settings, metadata):
     "One job per video of a list, with its entries; the path is '' where there is no such video"
     where = {p.stem: (k, str(p)) for k,p in files.items()}
@@ -313,8 +326,8 @@ def _same_settings(path, settings):
     old = json.loads(path.read_text()) if path.exists() else settings
     if old != settings:
         diff = next(k for k in settings if old.get(k) != settings[k])
-        raise InputError(f'{path.parent}: this folder holds clips made with {diff}={old.get(diff)}, not {settings[diff]}; '
-                         'choose another folder or delete it.')
+        raise InputError(f'{path.parent}: this folder holds clips made with {diff}={old.get(diff)}, '
+                         f'not {settings[diff]}; choose another folder or delete it.')
     write_text(path, json.dumps(settings, indent=1))
 
 def _journal(path):
@@ -323,6 +336,7 @@ def _journal(path):
         try: yield from json.loads(line)
         except ValueError: return
 
+# %% ../../nbs/data/02_prepare.ipynb #eb48c803
 class Manifest:
     "What has been done in a folder: `manifest.csv`, and a journal of what came since it was last written"
     def __init__(self,
@@ -342,7 +356,8 @@ class Manifest:
 
     def _undone(self, row):
         "Must the video of a row be looked at again: was it missing, or is its clip gone?"
-        return row['reason'] == 'no such video' or row['status'] == 'kept' and not (self.path.parent/row['name']).exists()
+        if row['reason'] == 'no such video': return True
+        return row['status'] == 'kept' and not (self.path.parent/row['name']).exists()
 
     @property
     def done(self)->set:
@@ -380,6 +395,7 @@ def _work(job):
         warnings.simplefilter('ignore')                       # damage goes to the manifest
         return _cut_video(job) if 'rows' in job else _follow_video(job)
 
+# %% ../../nbs/data/02_prepare.ipynb #aa5a5184
 def _run(jobs, workers):
     "Rows of each video as it finishes"
     if workers == 1:
@@ -392,6 +408,7 @@ def _run(jobs, workers):
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
+# %% ../../nbs/data/02_prepare.ipynb #11072ae9
 def prepare(
     videos,           # A folder of videos, searched through and through, or one video
     out,              # Folder for the clips and `manifest.csv`; made if it is missing
@@ -403,7 +420,7 @@ def prepare(
     workers:int=None, # Processes; one per core when None, and 1 needs no `if __name__ == '__main__'`
     metadata=None     # A list of clips to cut instead, see `read_metadata`
 )->pd.DataFrame: # The manifest: a row for all that was kept and all that was rejected
-    "Cut face clips out of videos (Sec. 4). Raises `InputError` for a wrong folder, list or settings, and when nothing can be written"
+    "Cut face clips out of videos (Sec. 4). Raises `InputError` for a wrong folder, list or settings, or a full disk"
     what = dict(size=size, min_size=min_size, min_frames=min_frames, min_iou=min_iou, margin=margin)
     what['metadata'] = sha256(need_file(metadata)) if metadata else None
     files,settings = _videos(videos, out),{**what, 'out': str(out)}
