@@ -1,4 +1,5 @@
 "The clip store and the embedded clips: facestudy.data.clips, facestudy.data.embedded"
+import json
 import shutil
 import subprocess
 import sys
@@ -255,6 +256,17 @@ def test_changed_table_is_noticed(copied, old, new):
     assert old in csv.read_text()
     csv.write_text(csv.read_text().replace(old, new))
     with pytest.raises(InputError, match='changed after'): ClipStore(copied)
+
+
+def test_store_of_an_earlier_version_opens_and_is_brought_up_to_date(videos, store, copied):
+    meta = json.loads((copied/'store.json').read_text())
+    old = {'version': 1, 'size': meta['size'], 'digest': 'of pixels'}
+    (copied/'store.json').write_text(json.dumps(old))
+    earlier = ClipStore(copied)
+    assert not earlier.current and earlier.digest == 'of pixels'
+    assert_same_arrays(earlier, store)
+    again = build_store(videos, copied, 48, workers=1)
+    assert again.current and again.digest == store.digest
 
 
 # several stores as one

@@ -357,32 +357,10 @@ def _read_table(path):
     return pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=empty)
 
 # %% ../../nbs/data/03_clips.ipynb #eb055ef7
-class ClipStore:
-    "Clips of faces as memory maps, with their faces, split by person or in time"
-    def __init__(self,
-        folder # What `build_store` has made
-    ):
-        "Open a store. Raises `InputError` when there is none or its table was changed by hand"
-        self.folder = Path(folder)
-        if not (self.folder/'store.json').exists():
-            raise InputError(f'{folder}: there is no clip store in this folder; '
-                             'build it with facestudy.data.clips.build_store.')
-        meta = json.loads((self.folder/'store.json').read_text(encoding='utf-8'))
-        self.size,self.digest = meta['size'],meta['digest']
-        self.current = meta['version'] == VERSION                # built by this version of the code?
-        if 'table' in meta and sha256(self.folder/'store.csv') != meta['table']:    # version 1 did not note it
-            raise InputError(f'{self.folder/"store.csv"}: the table was changed after the store was built; '
-                             'build it again.')
-        rows = _read_table(self.folder/'store.csv')
-        self.table = rows[rows.reason == ''].drop(columns='reason').reset_index(drop=True)  # usable clips
-        self.rejected = rows.loc[rows.reason != '', ['name', 'identity', 'reason']].reset_index(drop=True)
-        self._rows = {o['name']: o for o in self.table.to_dict('records')}
-        self._open = {}
-
-    def __repr__(self):
-        people = self.table.identity.nunique()
-        return (f'ClipStore({self.folder.name!r}: {len(self.table)} clips of {people} people at {self.size} px, '
-                f'{len(self.rejected)} rejected)')
+class _Arrays:
+    "The arrays of clips in a folder, each opened once"
+    def __init__(self, folder, rows):
+        self.folder,self._rows,self._open = folder,{r['name']: r for r in rows},{}
 
     def _get(self, name, what):
         "One array of a clip, opened once"
@@ -418,6 +396,33 @@ class ClipStore:
     def hidden(self, name)->np.ndarray: # bool (T,)
         "Frames in which something hides the face"
         return self._get(name, 'hidden')
+
+# %% ../../nbs/data/03_clips.ipynb #222d74f3
+class ClipStore(_Arrays):
+    "Clips of faces as memory maps, with their faces, split by person or in time"
+    def __init__(self,
+        folder # What `build_store` has made
+    ):
+        "Open a store. Raises `InputError` when there is none or its table was changed by hand"
+        folder = Path(folder)
+        if not (folder/'store.json').exists():
+            raise InputError(f'{folder}: there is no clip store in this folder; '
+                             'build it with facestudy.data.clips.build_store.')
+        meta = json.loads((folder/'store.json').read_text(encoding='utf-8'))
+        self.size,self.digest = meta['size'],meta['digest']
+        self.current = meta['version'] == VERSION                # built by this version of the code?
+        if 'table' in meta and sha256(folder/'store.csv') != meta['table']:    # version 1 did not note it
+            raise InputError(f'{folder/"store.csv"}: the table was changed after the store was built; '
+                             'build it again.')
+        rows = _read_table(folder/'store.csv')
+        self.table = rows[rows.reason == ''].drop(columns='reason').reset_index(drop=True)  # usable clips
+        self.rejected = rows.loc[rows.reason != '', ['name', 'identity', 'reason']].reset_index(drop=True)
+        super().__init__(folder, self.table.to_dict('records'))
+
+    def __repr__(self):
+        people = self.table.identity.nunique()
+        return (f'ClipStore({self.folder.name!r}: {len(self.table)} clips of {people} people at {self.size} px, '
+                f'{len(self.rejected)} rejected)')
 
     def _usable(self, row, split, hidden):
         "Frames of a clip that one side of the split may use, bool (T,)"
