@@ -21,16 +21,19 @@ def make_grid(
     y,x = torch.meshgrid(torch.linspace(-1, 1, h, **kw), torch.linspace(-1, 1, w, **kw), indexing='ij')
     return torch.stack([x, y], -1)
 
+# %% ../nbs/03_grids.ipynb #9ebc7ab2
 def warp(
     image, # (B, C, H, W)
     flow   # (B, h, w, 2) where in `image` each output pixel looks, in [-1, 1]
 )->torch.Tensor: # (B, C, H, W)
-    "Bilinear warping `B(I, F)` of Eq. 1; a flow of another size is enlarged first, and what lies outside repeats the border"
-    if flow.shape[1:3] != image.shape[2:]:
-        flow = F.interpolate(flow.permute(0, 3, 1, 2), image.shape[2:], mode='bilinear', align_corners=True).permute(0, 2, 3, 1)
+    "Bilinear warping `B(I, F)` of Eq. 1; a flow of another size is resized first, and outside the border repeats"
+    size = image.shape[2:]
+    if flow.shape[1:3] != size:
+        planes = F.interpolate(flow.permute(0, 3, 1, 2), size, mode='bilinear', align_corners=True)
+        flow = planes.permute(0, 2, 3, 1)
     return F.grid_sample(image, flow.to(image.dtype), mode='bilinear', padding_mode='border', align_corners=True)
 
-# %% ../nbs/03_grids.ipynb #6e4b89f1
+# %% ../nbs/03_grids.ipynb #18a7b26a
 def spatial_softmax(
     maps,             # (B, K, h, w) logits
     temperature=.1    # Low: on the maximum; high: the centre of mass
@@ -38,14 +41,18 @@ def spatial_softmax(
     "A probability over positions for each map"
     return (maps.float()/temperature).flatten(2).softmax(-1).view(maps.shape)
 
+# %% ../nbs/03_grids.ipynb #d43734ff
 def expectation(
     heat # (B, K, h, w), each map sums to 1
 )->torch.Tensor: # (B, K, 2) in [-1, 1]
     "The mean position under each map"
     h,w = heat.shape[-2:]
     x,y = (torch.linspace(-1, 1, n, device=heat.device, dtype=heat.dtype) for n in (w, h))
-    return torch.stack([(heat.sum(-2)*x).sum(-1), (heat.sum(-1)*y).sum(-1)], -1)        # a matrix product would be rounded under autocast
+    mean_x = (heat.sum(-2)*x).sum(-1)                # products and sums: autocast would round a matrix product
+    mean_y = (heat.sum(-1)*y).sum(-1)
+    return torch.stack([mean_x, mean_y], -1)
 
+# %% ../nbs/03_grids.ipynb #8ad0ba8c
 def gaussians(
     points,       # (B, K, 2) in [-1, 1]
     h:int,        # Rows of the maps
@@ -63,16 +70,20 @@ def shrink(
 )->torch.Tensor: # (B, C, H*scale, W*scale)
     "Blur with a Gaussian of σ = (1/scale - 1)/2 pixels, then take every (1/scale)-th pixel"
     if scale == 1: return image
-    step = round(1/scale); sigma = (step-1)/2; r = round(4*sigma)
-    k = torch.exp(-.5*(torch.arange(-r, r+1, device=image.device, dtype=image.dtype)/sigma)**2); k = k/k.sum()
+    step = round(1/scale)
+    sigma = (step-1)/2
+    r = round(4*sigma)                                                      # beyond 4 σ a Gaussian is below 1/2000
+    k = torch.exp(-.5*(torch.arange(-r, r+1, device=image.device, dtype=image.dtype)/sigma)**2)
+    k = k/k.sum()
     c = image.shape[1]
-    image = F.pad(image, (r, r, r, r), mode='replicate') if r < min(image.shape[-2:]) else F.pad(image, (r, r, r, r), mode='constant')
+    mode = 'replicate' if r < min(image.shape[-2:]) else 'constant'
+    image = F.pad(image, (r, r, r, r), mode=mode)
     image = F.conv2d(image, k.view(1, 1, 1, -1).repeat(c, 1, 1, 1), groups=c)
     return F.conv2d(image, k.view(1, 1, -1, 1).repeat(c, 1, 1, 1), groups=c)[..., ::step, ::step]
 
-# %% ../nbs/03_grids.ipynb #84eaaade
+# %% ../nbs/03_grids.ipynb #019e0275
 class Deformation:
-    "A random smooth map of [-1, 1]² for each image of a batch: affine plus thin-plate spline (FOMM, Sec. 6.2 of our facts)"
+    "A random smooth map of [-1, 1]² for each image: affine plus thin-plate spline, as in the first-order model"
     def __init__(self,
         batch:int,             # Maps to draw
         affine_std:float=.05,  # Standard deviation of the affine entries
@@ -89,7 +100,7 @@ class Deformation:
         "Map positions"
         affine = xy @ self.theta[:, :, :2].mT + self.theta[:, :, 2][:, None]
         d = (xy[:, :, None] - self.control[:, None]).abs().sum(-1)
-        return affine + (d.square()*(d+1e-6).log()*self.weights).sum(-1, keepdim=True)
+        return affine + (d.square()*(d+1e-6).log()*self.weights).sum(-1, keepdim=True) # 1e-6: log(0) at a control point
 
     def flow(self,
         h:int, # Rows
@@ -120,6 +131,7 @@ def inverse2x2(
     det = torch.where(det.abs() < eps, torch.where(det < 0, -eps, eps), det)
     return torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2)/det[..., None, None]
 
+# %% ../nbs/03_grids.ipynb #945eca15
 def local_affine(
     driving,      # (B, K, 2) keypoints
     source,       # (B, K, 2) the same keypoints in the source

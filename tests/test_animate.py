@@ -9,8 +9,8 @@ import torch
 from skimage import data
 
 from facestudy import animate as A
-from facestudy.animate import (Driving, aligned_square, animate_photo, check_output, clip_files, crop_square, cut, faces_in,
-                               one_face, reconstruct_clips, source_crop, system_digest)
+from facestudy.animate import (Driving, aligned_square, animate_photo, check_output, clip_files, crop_square, cut,
+                               faces_in, one_face, reconstruct_clips, source_crop, system_digest)
 from facestudy.data.clips import MARGIN
 from facestudy.core import InputError, to_numpy
 from facestudy.data.landmarks import detect_faces
@@ -20,27 +20,39 @@ from facestudy.method.superres import SuperResolution, save_superres
 
 PHOTO = data.astronaut()[:300, 60:420]
 
+
 class Still(torch.nn.Module):
     "Gives the source back for every driving frame, and remembers what it was asked"
     name,size = 'still',64
-    def __init__(self): super().__init__(); self.weight = torch.nn.Parameter(torch.ones(3)); self.asked = []
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3))
+        self.asked = []
     def animate(self, source, driving, source_face=None, driving_faces=None, relative=False, progress=None):
         for im,face in zip(driving, driving_faces, strict=True):
             self.asked.append(dict(source=source, image=im, face=face, source_face=source_face, relative=relative))
             yield to_numpy(source)
 
+
 def face_frames(n, step=3):
     "A face that moves to the right"
     return [np.ascontiguousarray(PHOTO[:240, 40-step*i:280-step*i]) for i in range(n)]
 
-def save_photo(path, im): cv2.imwrite(str(path), im[..., ::-1] if im.ndim == 3 else im); return path
+
+def save_photo(path, im):
+    cv2.imwrite(str(path), im[..., ::-1] if im.ndim == 3 else im)
+    return path
+
 
 def save_sound(path, seconds=1):
     "A wav file"
     with wave.open(str(path), 'wb') as w:
-        w.setnchannels(1); w.setsampwidth(2); w.setframerate(16000)
+        w.setnchannels(1)
+        w.setsampwidth(2)
+        w.setframerate(16000)
         w.writeframes((8000*np.sin(np.arange(int(16000*seconds))/9)).astype('<i2').tobytes())
     return path
+
 
 @pytest.fixture(scope='session')
 def made(tmp_path_factory):
@@ -53,29 +65,37 @@ def made(tmp_path_factory):
     for i in range(2): write_video(d/'clips'/f'c{i}.mp4', face_frames(5, i+1), 25)
     return d
 
+
 def run(made, out, **kw):
     args = dict(photo=made/'photo.png', driving=made/'silent.mp4', system=Still(), device='cpu', progress=False) | kw
     return animate_photo(out=out, **args)
 
+
 def left(folder): return sorted(os.listdir(folder))
+
 
 # framing
 
-@pytest.mark.parametrize('box', [(10, 10, 50, 50), (0, 0, 40, 40), (150, 90, 40, 40), (-5, 70, 60, 60), (0, 0, 110, 110)])
+@pytest.mark.parametrize('box', [
+    (10, 10, 50, 50), (0, 0, 40, 40), (150, 90, 40, 40), (-5, 70, 60, 60), (0, 0, 110, 110)])
 def test_square_lies_inside_and_has_the_margin(box):
     x,y,s = crop_square(box, (120, 200))
     assert 0 <= x <= 200-s and 0 <= y <= 120-s
     assert s == min(120, np.ceil(box[2]*(1+2*MARGIN)))
 
+
 def test_aligned_face_sits_like_the_driving_face():
     like = np.array([-.2, .1, .5, .5])
-    square = aligned_square((400, 300, 100, 100), (900, 1000), like)
-    np.testing.assert_allclose(faces_in(one_face((400, 300, 100, 100)), square, 256)[0], like, atol=.02)
-    assert aligned_square((400, 300, 100, 100), (900, 1000), np.full(4, np.nan)) == crop_square((400, 300, 100, 100), (900, 1000))
+    box,hw = (400, 300, 100, 100),(900, 1000)
+    square = aligned_square(box, hw, like)
+    np.testing.assert_allclose(faces_in(one_face(box), square, 256)[0], like, atol=.02)
+    assert aligned_square(box, hw, np.full(4, np.nan)) == crop_square(box, hw)
+
 
 def test_cut_takes_exactly_the_square():
     im = np.random.default_rng(0).integers(0, 255, (50, 60, 3), dtype=np.uint8)
     np.testing.assert_array_equal(cut(im, (5, 7, 20), 20), im[7:27, 5:25])
+
 
 def test_driving_uses_one_square_that_holds_every_face(made):
     film = Driving(made/'silent.mp4', 64, progress=False)
@@ -87,15 +107,18 @@ def test_driving_uses_one_square_that_holds_every_face(made):
     assert cx[-1] > cx[0]+.05                                   # the face moves inside the square
     assert len(list(film)) == len(film) == 6
 
+
 # animate
 
 def test_report_and_result(made, tmp_path):
     r = run(made, tmp_path/'new'/'out.mp4')
     frames,fps = read_video(tmp_path/'new'/'out.mp4')
     assert frames.shape == (6, 64, 64, 3) and fps == 12
-    assert {k: r[k] for k in ('frames', 'fps', 'size', 'audio', 'faces', 'warnings')} == dict(frames=6, fps=12, size=64, audio=False, faces=1, warnings=[])
+    want = dict(frames=6, fps=12, size=64, audio=False, faces=1, warnings=[])
+    assert {k: r[k] for k in want} == want
     assert '<video' in r._repr_html_()
     assert left(tmp_path/'new') == ['out.mp4']
+
 
 def test_the_system_gets_aligned_faces_and_the_motion_asked_for(made, tmp_path):
     for relative in (True, False):
@@ -103,52 +126,67 @@ def test_the_system_gets_aligned_faces_and_the_motion_asked_for(made, tmp_path):
         run(made, tmp_path/'out.mp4', system=system, relative=relative)
         first = system.asked[0]
         assert [a['relative'] for a in system.asked] == [relative]*6
-        assert first['image'].shape == first['source'].shape == (3, 64, 64) and 0 <= first['image'].min() and first['image'].max() <= 1
+        assert first['image'].shape == first['source'].shape == (3, 64, 64)
+        assert 0 <= first['image'].min() and first['image'].max() <= 1
         torch.testing.assert_close(first['source_face'], first['face'], atol=.12, rtol=0)
         torch.testing.assert_close(first['source_face'][2:], first['face'][2:], atol=.03, rtol=0)
+
 
 def test_sound_is_kept_and_cut_at_the_end(made, tmp_path):
     r = run(made, tmp_path/'out.mp4', driving=made/'talk.mp4')
     assert r['audio'] and Video(tmp_path/'out.mp4').has_audio
     assert not run(made, tmp_path/'silent.mp4')['audio'] and not Video(tmp_path/'silent.mp4').has_audio
 
+
 def test_superres_and_size(made, tmp_path):
     save_superres(tmp_path/'sr.safetensors', SuperResolution(4))
-    assert run(made, tmp_path/'a.mp4', superres=tmp_path/'sr.safetensors')['size'] == 128 == Video(tmp_path/'a.mp4').size[0]
-    assert run(made, tmp_path/'b.mp4', superres=SuperResolution(4), size=90)['size'] == 90 == Video(tmp_path/'b.mp4').size[0]
+    a = run(made, tmp_path/'a.mp4', superres=tmp_path/'sr.safetensors')
+    assert a['size'] == 128 == Video(tmp_path/'a.mp4').size[0]
+    b = run(made, tmp_path/'b.mp4', superres=SuperResolution(4), size=90)
+    assert b['size'] == 90 == Video(tmp_path/'b.mp4').size[0]
     for size in (0, -3, 10**6):
         with pytest.raises(InputError, match='out of range'): run(made, tmp_path/'c.mp4', size=size)
+
 
 def test_memory_holds_a_few_frames_only(made, tmp_path, monkeypatch):
     "The system is handed a frame only after the one before has left it"
     events = []
     class Slow(Still):
         def animate(self, source, driving, **kw):
-            for _ in driving: events.append('in'); yield to_numpy(source)
+            for _ in driving:
+                events.append('in')
+                yield to_numpy(source)
     real = A.write_video
     def spy(path, frames, *args, **kw): return real(path, ((events.append('out'), f)[1] for f in frames), *args, **kw)
     monkeypatch.setattr(A, 'write_video', spy)
     run(made, tmp_path/'out.mp4', system=Slow())
     assert events == ['in', 'out']*6
 
+
 def test_a_driving_video_of_one_frame(made, tmp_path):
     write_video(tmp_path/'one.mp4', face_frames(1), 25)
     assert run(made, tmp_path/'out.mp4', driving=tmp_path/'one.mp4')['frames'] == 1
+
 
 # photos as people have them
 
 def test_several_faces_largest_taken_and_said(made, tmp_path):
     small = cv2.resize(PHOTO, None, fx=.6, fy=.6, interpolation=cv2.INTER_AREA)
     both = np.concatenate([PHOTO, np.pad(small, ((PHOTO.shape[0]-small.shape[0], 0), (0, 0), (0, 0)), mode='edge')], 1)
-    with pytest.warns(UserWarning, match='2 faces found; the largest'): r = run(made, tmp_path/'out.mp4', photo=save_photo(tmp_path/'two.png', both))
+    with pytest.warns(UserWarning, match='2 faces found; the largest'):
+        r = run(made, tmp_path/'out.mp4', photo=save_photo(tmp_path/'two.png', both))
     assert r['faces'] == 2 and len(r['warnings']) == 1
     with pytest.warns(UserWarning): _,face,_ = source_crop(tmp_path/'two.png', 64)
     assert abs(face[2]-2/3) < .1
 
+
 def test_several_faces_in_the_driving_video(made, tmp_path):
     small = cv2.resize(PHOTO[:240, 40:280], (144, 144), interpolation=cv2.INTER_AREA)
-    write_video(tmp_path/'two.mp4', [np.concatenate([f, np.pad(small, ((96, 0), (0, 0), (0, 0)), mode='edge')], 1) for f in face_frames(3, 1)], 12)
-    with pytest.warns(UserWarning, match='two.mp4: 2 faces in the first frame; the largest'): run(made, tmp_path/'out.mp4', driving=tmp_path/'two.mp4')
+    other = np.pad(small, ((96, 0), (0, 0), (0, 0)), mode='edge')
+    write_video(tmp_path/'two.mp4', [np.concatenate([f, other], 1) for f in face_frames(3, 1)], 12)
+    with pytest.warns(UserWarning, match='two.mp4: 2 faces in the first frame; the largest'):
+        run(made, tmp_path/'out.mp4', driving=tmp_path/'two.mp4')
+
 
 def _kinds(d):
     from PIL import Image
@@ -156,11 +194,13 @@ def _kinds(d):
     im.convert('L').save(d/'grey.png')
     im.convert('RGBA').save(d/'alpha.png')
     cv2.imwrite(str(d/'deep.png'), (PHOTO[..., ::-1].astype(np.uint16)*257))
-    exif = Image.Exif(); exif[274] = 6
+    exif = Image.Exif()
+    exif[274] = 6
     im.rotate(90, expand=True).save(d/'turned.jpg', exif=exif)
     save_photo(d/'odd.png', PHOTO[:299, :357])
     save_photo(d/'huge.jpg', cv2.resize(PHOTO, (4400, 3667)))
     return ['grey.png', 'alpha.png', 'deep.png', 'turned.jpg', 'odd.png', 'huge.jpg']
+
 
 def test_grey_alpha_deep_rotated_odd_and_huge_photos(made, tmp_path):
     want,_,_ = source_crop(made/'photo.png', 64)
@@ -170,6 +210,7 @@ def test_grey_alpha_deep_rotated_odd_and_huge_photos(made, tmp_path):
             im,face,n = source_crop(tmp_path/name, 64)
         assert n == 1 and abs(face[2]-2/3) < .15, name
         if name != 'grey.png': assert np.abs(im.astype(int)-want).mean() < 25, name
+
 
 # bad input: one sentence, and nothing under the final name
 
@@ -181,11 +222,16 @@ def _bad(d, made):
     (d/'cut.png').write_bytes((made/'photo.png').read_bytes()[:5000])
     write_video(d/'dark.mp4', np.zeros((3, 96, 96, 3), np.uint8), 25)
 
+
 @pytest.mark.parametrize('what,name,says', [
-    ('photo', 'none.png', 'no such file'), ('photo', 'dark.png', 'no face'), ('photo', 'cut.png', 'cut.png'), ('photo', 'empty.mp4', 'empty'),
-    ('photo', 'text.mp4', 'no image'), ('driving', 'none.mp4', 'no such file'), ('driving', 'empty.mp4', 'empty'), ('driving', 'text.mp4', 'no video'),
-    ('driving', 'stub.mp4', 'stub.mp4'), ('driving', 'dark.mp4', 'no face found in any of 3 frames'), ('superres', 'text.mp4', 'damaged'),
-    ('system', 'text.mp4', 'damaged'), ('system', 'none.safetensors', 'no such file')])
+    ('photo', 'none.png', 'no such file'), ('photo', 'dark.png', 'no face'), ('photo', 'cut.png', 'cut.png'),
+    ('photo', 'empty.mp4', 'empty'), ('photo', 'text.mp4', 'no image'),
+    ('driving', 'none.mp4', 'no such file'), ('driving', 'empty.mp4', 'empty'), ('driving', 'text.mp4', 'no video'),
+    ('driving', 'stub.mp4', 'stub.mp4'), ('driving', 'dark.mp4', 'no face found in any of 3 frames'),
+    ('superres', 'text.mp4', 'damaged'), ('system', 'text.mp4', 'damaged'),
+    ('system', 'none.safetensors', 'no such file')])
+
+
 def test_bad_input_is_named_and_leaves_nothing(made, tmp_path, what, name, says):
     _bad(tmp_path, made)
     out = tmp_path/'results'/'out.mp4'
@@ -193,12 +239,15 @@ def test_bad_input_is_named_and_leaves_nothing(made, tmp_path, what, name, says)
     assert name in str(e.value) and '\n' not in str(e.value)
     assert left(out.parent) == []
 
+
 def test_a_truncated_driving_video_is_used_as_far_as_it_goes(made, tmp_path):
     import av
     from fractions import Fraction
     whole = tmp_path/'whole.mkv'
     with av.open(str(whole), 'w') as c:
-        s = c.add_stream('libx264', rate=Fraction(12), options={'g': '1', 'tune': 'zerolatency'}); s.width = s.height = 240; s.pix_fmt = 'yuv420p'
+        s = c.add_stream('libx264', rate=Fraction(12), options={'g': '1', 'tune': 'zerolatency'})
+        s.width = s.height = 240
+        s.pix_fmt = 'yuv420p'
         for im in face_frames(12, 2): c.mux(s.encode(av.VideoFrame.from_ndarray(im, format='rgb24')))
         c.mux(s.encode(None))
     (tmp_path/'half.mkv').write_bytes(whole.read_bytes()[:whole.stat().st_size*6//10])
@@ -207,18 +256,24 @@ def test_a_truncated_driving_video_is_used_as_far_as_it_goes(made, tmp_path):
         r = run(made, tmp_path/'out.mp4', driving=tmp_path/'half.mkv')
     assert 3 <= r['frames'] < 12 and len(read_video(tmp_path/'out.mp4')[0]) == r['frames']
 
+
 def test_places_that_cannot_be_written(made, tmp_path):
     (tmp_path/'file').write_text('x')
     with pytest.raises(InputError, match='is a file, and a folder is needed'): run(made, tmp_path/'file'/'out.mp4')
     with pytest.raises(InputError, match='ends with .mp4'): run(made, tmp_path/'out.gif')
-    with pytest.raises(InputError, match='this is a folder'): (tmp_path/'d.mp4').mkdir(); run(made, tmp_path/'d.mp4')
-    with pytest.raises(InputError, match='overwrite an input'): check_output(made/'silent.mp4', [made/'..'/made.name/'silent.mp4'])
+    with pytest.raises(InputError, match='this is a folder'):
+        (tmp_path/'d.mp4').mkdir()
+        run(made, tmp_path/'d.mp4')
+    with pytest.raises(InputError, match='overwrite an input'):
+        check_output(made/'silent.mp4', [made/'..'/made.name/'silent.mp4'])
     def refuse(*a, **kw): raise OSError(errno.EACCES, 'Permission denied')
     with pytest.MonkeyPatch.context() as m:
         m.setattr(A.tempfile, 'TemporaryFile', refuse)
         with pytest.raises(InputError, match='not writable'): run(made, tmp_path/'locked'/'out.mp4')
 
-@pytest.mark.parametrize('error,raised', [(OSError(errno.ENOSPC, 'No space left on device'), InputError), (KeyboardInterrupt(), KeyboardInterrupt)])
+
+@pytest.mark.parametrize('error,raised', [
+    (OSError(errno.ENOSPC, 'No space left on device'), InputError), (KeyboardInterrupt(), KeyboardInterrupt)])
 def test_full_disk_and_interruption_leave_the_old_file(made, tmp_path, error, raised):
     (tmp_path/'out.mp4').write_bytes(b'old')
     class Breaks(Still):
@@ -229,9 +284,12 @@ def test_full_disk_and_interruption_leave_the_old_file(made, tmp_path, error, ra
     with pytest.raises(raised): run(made, tmp_path/'out.mp4', system=Breaks())
     assert (tmp_path/'out.mp4').read_bytes() == b'old' and left(tmp_path) == ['out.mp4']
 
+
 # reconstruct
 
-def rebuild(made, out, system=None, **kw): return reconstruct_clips(system or Still(), made/'clips', out, device='cpu', progress=False, **kw)
+def rebuild(made, out, system=None, **kw):
+    return reconstruct_clips(system or Still(), made/'clips', out, device='cpu', progress=False, **kw)
+
 
 def test_rows_and_videos(made, tmp_path):
     r = rebuild(made, tmp_path/'out')
@@ -241,13 +299,16 @@ def test_rows_and_videos(made, tmp_path):
     assert len(read_video(tmp_path/'out'/'c0.mp4')[0]) == 5
     assert summarise(table)['psnr'] == pytest.approx(summarise(r['rows'])['psnr']) and r['failed'] == {}
     psnr = table.groupby('clip').psnr.apply(list)
-    assert psnr['c0'][0] > psnr['c1'][0] and psnr['c0'] == sorted(psnr['c0'], reverse=True)     # the face that moves more is further from its first frame
+    # the face that moves more is further from its first frame
+    assert psnr['c0'][0] > psnr['c1'][0] and psnr['c0'] == sorted(psnr['c0'], reverse=True)
+
 
 def test_self_reenactment_is_absolute_and_starts_from_frame_0(made, tmp_path):
     system = Still()
     rebuild(made, tmp_path, system)
     assert not any(a['relative'] for a in system.asked)
     assert all(torch.equal(system.asked[i]['source'], system.asked[i]['image']) for i in (0, 5))
+
 
 def test_a_second_run_computes_nothing_and_other_weights_compute_all(made, tmp_path):
     first = rebuild(made, tmp_path)
@@ -257,6 +318,7 @@ def test_a_second_run_computes_nothing_and_other_weights_compute_all(made, tmp_p
     with torch.no_grad(): other.weight += 1
     rebuild(made, tmp_path, other)
     assert len(other.asked) == 10
+
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_rows(made, tmp_path):
     class Dies(Still):
@@ -272,8 +334,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_rows(made, tmp_path):
     rebuild(made, tmp_path/'b')
     assert (tmp_path/'a'/'rows.csv').read_text() == (tmp_path/'b'/'rows.csv').read_text()
 
+
 def test_bad_clips_cost_one_sentence_each_and_the_others_go_on(made, tmp_path, capsys):
-    clips = tmp_path/'clips'; clips.mkdir()
+    clips = tmp_path/'clips'
+    clips.mkdir()
     (clips/'a_good.mp4').write_bytes((made/'clips'/'c0.mp4').read_bytes())
     write_video(clips/'one.mp4', face_frames(1), 25)
     _bad(clips, made)
@@ -282,9 +346,11 @@ def test_bad_clips_cost_one_sentence_each_and_the_others_go_on(made, tmp_path, c
     r = reconstruct_clips(Still(), clips, tmp_path/'out', device='cpu', progress=False)
     said = capsys.readouterr().err.strip().splitlines()
     assert set(r['failed']) == {'one', 'empty', 'text', 'stub', 'wide'} and len(said) == 5
-    assert all(s.startswith('facestudy: ') for s in said) and 'one frame only' in r['failed']['one'] and 'no face' in r['failed']['wide']
+    assert all(s.startswith('facestudy: ') for s in said)
+    assert 'one frame only' in r['failed']['one'] and 'no face' in r['failed']['wide']
     assert 'a_good' in set(r['rows']['clip'])
     assert not [f for f in left(tmp_path/'out') if f[:-4] in r['failed']]
+
 
 def test_damaged_notes_are_not_believed(made, tmp_path):
     rebuild(made, tmp_path)
@@ -293,14 +359,20 @@ def test_damaged_notes_are_not_believed(made, tmp_path):
     rebuild(made, tmp_path, system)
     assert len(system.asked) == 10
 
+
 def test_folders_that_cannot_serve(made, tmp_path):
-    with pytest.raises(InputError, match='no such folder'): reconstruct_clips(Still(), tmp_path/'none', tmp_path/'out', device='cpu')
-    with pytest.raises(InputError, match='no video in this folder'): reconstruct_clips(Still(), tmp_path, tmp_path/'out', device='cpu')
-    with pytest.raises(InputError, match='overwrite the clips'): reconstruct_clips(Still(), made/'clips', made/'clips', device='cpu')
+    with pytest.raises(InputError, match='no such folder'):
+        reconstruct_clips(Still(), tmp_path/'none', tmp_path/'out', device='cpu')
+    with pytest.raises(InputError, match='no video in this folder'):
+        reconstruct_clips(Still(), tmp_path, tmp_path/'out', device='cpu')
+    with pytest.raises(InputError, match='overwrite the clips'):
+        reconstruct_clips(Still(), made/'clips', made/'clips', device='cpu')
+
 
 def test_clips_of_one_stem_stay_apart(tmp_path):
     for n in ('a.mp4', 'a.mov', 'b.mp4', '.hidden.mp4'): (tmp_path/n).touch()
     assert list(clip_files(tmp_path)) == ['a.mov', 'a.mp4', 'b']
+
 
 def test_the_digest_knows_name_size_and_weights():
     a,b = Still(),Still()

@@ -7,9 +7,12 @@ __all__ = ['Pairs', 'draw_pairs', 'move_faces', 'augment', 'both_ways']
 
 # %% ../../nbs/data/05_pairs.ipynb #6ae9c4bc
 from dataclasses import dataclass, fields
+from typing import NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+
 from ..core import InputError, to_tensor
 from ..grids import inverse2x2
 
@@ -17,10 +20,11 @@ from ..grids import inverse2x2
 @dataclass
 class Pairs:
     "A batch of training pairs"
-    source:torch.Tensor      # (B, 3, S, S) in [0, 1]
-    driving:torch.Tensor     # (B, 3, S, S), frames of the same clips: also the target
-    source_face:torch.Tensor # (B, 4) centre x, y, half width, half height in [-1, 1]; NaN where none. Landmarks x, y may follow: (B, 4+2K)
-    driving_face:torch.Tensor# (B, 4)
+    source:torch.Tensor        # (B, 3, S, S) in [0, 1]
+    driving:torch.Tensor       # (B, 3, S, S), frames of the same clips: also the target
+    # (B, 4) centre x, y, half width, half height in [-1, 1], NaN where none; or (B, 4+2K) with landmarks
+    source_face:torch.Tensor
+    driving_face:torch.Tensor  # (B, 4), or with landmarks (B, 4+2K)
     identity:torch.Tensor=None # (B,) int64: which of the training people; None where nobody asks
     more:torch.Tensor=None     # (B, N, 3, S, S) further frames of the same clips
     more_face:torch.Tensor=None# (B, N, 4)
@@ -29,54 +33,78 @@ class Pairs:
 
     def map(self, f):
         "The same batch with `f` applied to every part that is there"
-        return Pairs(*(v if v is None else f(v) for v in (getattr(self, o.name) for o in fields(self))))
+        parts = [getattr(self, o.name) for o in fields(self)]
+        return Pairs(*(None if v is None else f(v) for v in parts))
 
+# %% ../../nbs/data/05_pairs.ipynb #3db6764f
+class _Draw(NamedTuple):
+    "Frames drawn from one stretch"
+    name:str     # Of the clip
+    identity:str # Of the person
+    frames:list  # Indices: source, driving, and the further ones
+
+def _by_group(segments):
+    "One {identity: stretches} for each group, in the order of the groups' names"
+    groups = {}
+    for s in segments:
+        people = groups.setdefault(getattr(s, 'group', ''), {})
+        people.setdefault(s.identity, []).append(s)
+    return [groups[k] for k in sorted(groups)]
+
+# %% ../../nbs/data/05_pairs.ipynb #e5094408
+def _draw_run(people, rng, run, extra):
+    "`run` draws of one person, one source and consecutive driving frames"
+    names = sorted(people)
+    stretches = people[names[rng.integers(len(names))]]
+    s = stretches[rng.integers(len(stretches))]
+    source,driving,*others = rng.integers(s.start, s.stop, size=2+extra)
+    driving = max(s.start, min(driving, s.stop-run))  # the run ends within the stretch, if that is long enough
+    return [_Draw(s.name, s.identity, [source, min(driving+t, s.stop-1), *others]) for t in range(run)]
+
+# %% ../../nbs/data/05_pairs.ipynb #d5c9ff6f
+def _column(store, picked, i):
+    "The i-th frame of every draw, and its faces"
+    frames = np.stack([store.frames(p.name)[p.frames[i]] for p in picked])
+    faces = np.stack([store.faces(p.name)[p.frames[i]] for p in picked])
+    return to_tensor(frames),torch.from_numpy(faces).float()
+
+# %% ../../nbs/data/05_pairs.ipynb #4da451d5
 def draw_pairs(
     store,              # A clip store: `.frames(name)` uint8 (T, S, S, 3), `.faces(name)` (T, 4)
-    segments,           # Stretches to draw from: `.name`, `.identity`, `.start`, `.stop` and, where stores are joined, `.group`
+    segments,  # Stretches to draw from: `.name`, `.identity`, `.start`, `.stop` and, of joined stores, `.group`
     batch:int,          # Pairs
-    rng:np.random.Generator,
+    rng:np.random.Generator, # Decides the draw
     run:int=1,          # Consecutive driving frames for each source; must divide `batch`
     extra:int=0         # Further frames drawn from each clip
 )->Pairs:
-    "Groups in turn; then identity, one of its stretches, and two frames: neither a person with many clips nor a large store dominates"
-    if batch % run: raise InputError(f'a batch of {batch} pairs cannot be cut into runs of {run} frames; set batch to a multiple of {run}.')
-    groups = {}
-    for s in segments: groups.setdefault(getattr(s, 'group', ''), {}).setdefault(s.identity, []).append(s)
+    "A random batch: groups in turn, then a person, one of the person's stretches, and two frames. Raises `InputError`"
+    if batch % run:
+        raise InputError(f'a batch of {batch} pairs cannot be cut into runs of {run} frames; '
+                         f'set batch to a multiple of {run}.')
+    groups = _by_group(segments)
     if not groups: raise InputError('there is no training clip to draw from; prepare some clips first.')
-    groups,picked = [(people, sorted(people)) for _,people in sorted(groups.items())],[]
+    # one group: nothing is drawn, older runs keep their batches
+    first = rng.integers(len(groups)) if len(groups) > 1 else 0
+    picked = []
+    for i in range(batch//run): picked += _draw_run(groups[(first+i) % len(groups)], rng, run, extra)
     number = {who: i for i,who in enumerate(sorted({s.identity for s in segments}))}
-    first = rng.integers(len(groups)) if len(groups) > 1 else 0         # with one group nothing is drawn here: older runs keep their batches
-    for i in range(batch//run):
-        people,names = groups[(first+i) % len(groups)]
-        mine = people[names[rng.integers(len(names))]]
-        s = mine[rng.integers(len(mine))]
-        a,b,*others = rng.integers(s.start, s.stop, size=2+extra)
-        b = max(s.start, min(b, s.stop-run))                            # the run ends within the stretch, if it is long enough
-        picked += [(s, a, min(b+t, s.stop-1), *others) for t in range(run)]
-    def column(i): return (to_tensor(np.stack([store.frames(p[0].name)[p[i]] for p in picked])),
-                           torch.from_numpy(np.stack([store.faces(p[0].name)[p[i]] for p in picked])).float())
-    (a,fa),(b,fb),*rest = map(column, range(1, 3+extra))
-    more = [torch.stack(c, 1) for c in zip(*rest)] or [None, None]
-    return Pairs(a, b, fa, fb, torch.tensor([number[p[0].identity] for p in picked]), *more)
+    identity = torch.tensor([number[p.identity] for p in picked])
+    (source,source_face),(driving,driving_face),*rest = [_column(store, picked, i) for i in range(2+extra)]
+    more = [torch.stack(part, 1) for part in zip(*rest)] or [None, None]
+    return Pairs(source, driving, source_face, driving_face, identity, *more)
 
 # %% ../../nbs/data/05_pairs.ipynb #72a94575
 def _affine(n, strength):
-    angle,scale = (torch.rand(n)-.5)*.5*strength, torch.exp((torch.rand(n)-.5)*.4*strength)
-    flip,shift = torch.where(torch.rand(n) < .5, -1., 1.), (torch.rand(n, 2, 1)-.5)*.3*strength
-    turn = torch.stack([torch.stack([flip*angle.cos(), -angle.sin()], -1), torch.stack([flip*angle.sin(), angle.cos()], -1)], 1)
-    return torch.cat([turn*scale[:, None, None], shift], -1)                              # output position -> where it looks
+    "Random maps (n, 2, 3), output position -> where it looks"
+    angle = (torch.rand(n)-.5)*.5*strength                                  # ±14°
+    scale = torch.exp((torch.rand(n)-.5)*.4*strength)                       # ±20 %
+    flip = torch.where(torch.rand(n) < .5, -1., 1.)
+    shift = (torch.rand(n, 2, 1)-.5)*.3*strength                            # ±0.15
+    x = torch.stack([flip*angle.cos(), -angle.sin()], -1)
+    y = torch.stack([flip*angle.sin(), angle.cos()], -1)
+    return torch.cat([torch.stack([x, y], 1)*scale[:, None, None], shift], -1)
 
-def _tint(x, strength, columns, run):
-    "Tint images (columns · B, 3, H, W); those of a pair and of a run alike"
-    n = len(x)//columns//run
-    spread = lambda v: v.repeat_interleave(run, 0).repeat(columns, 1, 1, 1)
-    b,c,s = (1+spread(torch.rand(n, 1, 1, 1)-.5)*.4*strength for _ in range(3))
-    grey = x.mean(1, keepdim=True)
-    x = grey + (x-grey)*s
-    mean = spread(x.mean((1, 2, 3), keepdim=True).view(columns, n, run, 1, 1, 1).mean((0, 2)))
-    return (((x-mean)*c + mean)*b).clamp(0, 1)
-
+# %% ../../nbs/data/05_pairs.ipynb #960ec6b7
 def move_faces(
     faces, # (B, 4) normalised boxes, or (B, 4+2K) with landmarks
     theta  # (B, 2, 3) output position -> where it looks
@@ -84,24 +112,45 @@ def move_faces(
     "Boxes and landmarks after the picture was resampled by `theta`"
     back = inverse2x2(theta[:, :, :2])
     centre = (back @ (faces[:, :2] - theta[:, :, 2])[..., None])[..., 0]
+    half = faces[:, 2:4]*back.det().abs().sqrt()[:, None]
     points = (faces[:, 4:].unflatten(1, (-1, 2)) - theta[:, None, :, 2]) @ back.mT
-    return torch.cat([centre, faces[:, 2:4]*back.det().abs().sqrt()[:, None], points.flatten(1)], -1)
+    return torch.cat([centre, half, points.flatten(1)], -1)
 
+# %% ../../nbs/data/05_pairs.ipynb #658aea20
+def _tint(x, strength, columns, run):
+    "Tint images (columns · B, 3, H, W); those of a pair and of a run alike"
+    n = len(x)//columns//run
+    def spread(v): return v.repeat_interleave(run, 0).repeat(columns, 1, 1, 1)
+    def amount(): return 1+spread(torch.rand(n, 1, 1, 1)-.5)*.4*strength                  # ±20 %
+    brightness,contrast,saturation = amount(),amount(),amount()
+    grey = x.mean(1, keepdim=True)
+    x = grey + (x-grey)*saturation
+    means = x.mean((1, 2, 3), keepdim=True).view(columns, n, run, 1, 1, 1)
+    mean = spread(means.mean((0, 2)))
+    return (((x-mean)*contrast + mean)*brightness).clamp(0, 1)
+
+# %% ../../nbs/data/05_pairs.ipynb #912bfac0
+def _columns(first, second, more):
+    "Tensors of a pair's columns: the two, and the further ones (B, N, ...) where there are any"
+    return [first, second, *(() if more is None else more.unbind(1))]
+
+# %% ../../nbs/data/05_pairs.ipynb #70e50d5e
 def augment(
     pairs:Pairs,
-    strength=1.,# 0: nothing changes; 1: ±14°, ±20 %, ±0.15, mirrored half of the time, ±20 % brightness, contrast, saturation
+    strength=1.,# 0: nothing changes; 1: ±14°, ±20 % in size, ±0.15, mirrored half of the time, ±20 % of each tint
     run:int=1   # As `draw_pairs`
 )->Pairs:
     "Turn, scale, shift, mirror and tint all frames of each pair, and of each run, alike"
     if not strength: return pairs
-    n,none = len(pairs),pairs.more is None
+    n = len(pairs)
     theta = _affine(n//run, strength).repeat_interleave(run, 0)
-    images = [pairs.source, pairs.driving, *(() if none else pairs.more.unbind(1))]
-    grid = F.affine_grid(theta, (n, *images[0].shape[1:]), align_corners=True).repeat(len(images), 1, 1, 1)
-    images = _tint(F.grid_sample(torch.cat(images), grid, padding_mode='reflection', align_corners=True), strength, len(images), run)
-    source,driving,*more = images.split(n)
-    faces = [move_faces(f, theta) for f in (pairs.source_face, pairs.driving_face, *(() if none else pairs.more_face.unbind(1)))]
-    return Pairs(source, driving, *faces[:2], pairs.identity, *((None, None) if none else (torch.stack(more, 1), torch.stack(faces[2:], 1))))
+    images = _columns(pairs.source, pairs.driving, pairs.more)
+    grid = F.affine_grid(theta, (n, *pairs.source.shape[1:]), align_corners=True).repeat(len(images), 1, 1, 1)
+    moved = F.grid_sample(torch.cat(images), grid, padding_mode='reflection', align_corners=True)
+    images = _tint(moved, strength, len(images), run).split(n)
+    faces = [move_faces(f, theta) for f in _columns(pairs.source_face, pairs.driving_face, pairs.more_face)]
+    more = (None, None) if pairs.more is None else (torch.stack(images[2:], 1), torch.stack(faces[2:], 1))
+    return Pairs(*images[:2], *faces[:2], pairs.identity, *more)
 
 # %% ../../nbs/data/05_pairs.ipynb #6c4567da
 def both_ways(
