@@ -12,7 +12,7 @@ from facestudy.people.motion import sweep, talking_motion
 from facestudy.people.raster import project, rasterise
 from facestudy.people.render import render
 from facestudy.people.scenes import scene
-from facestudy.people.truth import SLACK, Truth, _solid, apart, canonical_of, find_landmarks, flow, labels_of, landmarks_of, look_at, pull_back, rigid, truth_of
+from facestudy.people.truth import SLACK, Truth, is_solid, apart, canonical_of, find_landmarks, flow, labels_of, landmarks_of, look_at, pull_back, rigid, truth_of
 
 @pytest.fixture(scope='module')
 def people():
@@ -62,7 +62,7 @@ def test_visibility_is_the_z_buffer(people, seed, motion):
     for t in range(5):
         _,seen = landmarks_of(look_at(who, m, t, 64), 64)
         s = look_at(who, m, t, S)
-        depth = rasterise(s.vertices, s.triangles[_solid(s)], S, two_sided=s.two_sided[_solid(s)]).depth
+        depth = rasterise(s.vertices, s.triangles[is_solid(s)], S, two_sided=s.two_sided[is_solid(s)]).depth
         at,z = project(s.vertices[head_asset().landmarks], S)
         i = np.round(at).astype(int).clip(0, S-1)
         same.append(seen == (((at > -.5) & (at < S-.5)).all(1) & (z <= depth[i[:, 1], i[:, 0]]+SLACK)))
