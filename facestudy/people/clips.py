@@ -222,7 +222,7 @@ def _run_people(people, to, workers):
         bar.update(len(jobs))
     alone = people if workers <= 1 else people[:1]
     for jobs in alone: done(jobs, here._person_jobs(jobs, to))
-    if len(alone) < len(people): _run_pool(people[1:], tuple(to), workers, done)
+    if len(alone) < len(people): _run_pool(people[1:], to, workers, done)
     bar.close()
     return rows
 
