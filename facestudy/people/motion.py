@@ -17,7 +17,7 @@ from ..core import InputError, atomic, need_file
 from .head import EXPRESSIONS
 
 # %% ../../nbs/people/03_motion.ipynb #1a21bd72
-ANGLES = ('yaw', 'pitch', 'roll', 'gaze_yaw', 'gaze_pitch', 'x', 'y', 'z') # The columns beside the expressions: degrees, then centimetres
+ANGLES = ('yaw', 'pitch', 'roll', 'gaze_yaw', 'gaze_pitch', 'x', 'y', 'z') # Other columns: degrees, then centimetres
 _LIMITS = dict(yaw=90, pitch=60, roll=60, gaze_yaw=45, gaze_pitch=35, x=30, y=30, z=30)
 _AT = {k: i for i,k in enumerate(EXPRESSIONS)}                             # Expression -> column
 
@@ -35,7 +35,8 @@ def _check_numbers(path, table):
         bad = np.flatnonzero(~(np.isfinite(x) & (x >= lo) & (x <= hi)))
         if not len(bad): continue
         span = 'a number' if name == 'time' else f'a number from {lo} to {hi}'
-        raise InputError(f'{path}: {name} in row {bad[0]+1} is {table[name].iloc[bad[0]]}, and must be {span}; correct it.')
+        value = table[name].iloc[bad[0]]
+        raise InputError(f'{path}: {name} in row {bad[0]+1} is {value}, and must be {span}; correct it.')
 
 def _check_columns(path, table):
     "Raises `InputError` for the first column that no motion has"
@@ -50,7 +51,8 @@ def _check_columns(path, table):
 def _read_motion(path):
     "A CSV file as a table of known columns. Raises `InputError`"
     try: table = pd.read_csv(need_file(path))
-    except (ValueError, UnicodeDecodeError) as e: raise InputError(f'{path}: this is no table in CSV form ({e}); save one row per frame.') from e
+    except (ValueError, UnicodeDecodeError) as e:
+        raise InputError(f'{path}: this is no table in CSV form ({e}); save one row per frame.') from e
     _check_columns(path, table)
     if not len(table): raise InputError(f'{path}: there is no frame in this file; write one row per frame.')
     _check_numbers(path, table)
@@ -61,7 +63,8 @@ def _fps(path, table, fps):
     if 'time' not in table or len(table) < 2: return fps
     d = np.diff(table['time'])
     if d.min() <= 0 or d.max()-d.min() > .1*d.mean():
-        raise InputError(f'{path}: the column time is not evenly spaced and rising; write one row per frame, or leave the column out.')
+        raise InputError(f'{path}: the column time is not evenly spaced and rising; write one row per frame, '
+                         'or leave the column out.')
     return round(float(1/d.mean()), 3)
 
 # %% ../../nbs/people/03_motion.ipynb #990958d9
@@ -75,7 +78,8 @@ class Motion:
     shift:np.ndarray   # float32 (T, 3) x, y, z, centimetres
 
     def __len__(self): return len(self.weights)
-    def __getitem__(self, part): return Motion(self.fps, self.weights[part], self.head[part], self.gaze[part], self.shift[part])
+    def __getitem__(self, part):
+        return Motion(self.fps, self.weights[part], self.head[part], self.gaze[part], self.shift[part])
 
     def table(self)->pd.DataFrame: # One row per frame; the columns that move
         "The motion as `time` (seconds) and every column that is not zero throughout"
@@ -93,10 +97,10 @@ class Motion:
 
     @classmethod
     def load(cls,
-        path,        # A CSV file: one row per frame, columns of `ANGLES`, `EXPRESSIONS` and perhaps `time`; what is absent is 0
+        path,        # A CSV file, one row per frame: `ANGLES`, `EXPRESSIONS`, perhaps `time`; what is absent is 0
         fps:float=25 # Used where there is no column `time`
     )->'Motion':
-        "Read a motion. Raises `InputError` for a file that is missing, no table, has an unknown column or a number out of range"
+        "Read a motion. Raises `InputError` for no file, no table, an unknown column or a number out of range"
         t = _read_motion(path)
         def part(names): return t.reindex(columns=list(names), fill_value=0.).to_numpy(np.float32)
         return cls(_fps(path, t, fps), part(EXPRESSIONS), part(ANGLES[:3]), part(ANGLES[3:5]), part(ANGLES[5:]))
@@ -105,13 +109,15 @@ class Motion:
 def sweep(
     frames:int=9, # Number of frames
     fps:float=25, # Frames per second
-    **what        # Name of an angle or expression -> one value, or (first, last); a name without Left or Right means both sides
+    **what        # Angle or expression -> one value, or (first, last); without Left or Right, both sides
 )->Motion:
     "A straight run of each thing named, everything else at rest. Raises `InputError` for an unknown name"
     t = pd.DataFrame(0., range(frames), [*ANGLES, *EXPRESSIONS])
     for k,v in what.items():
         names = [o for o in (k, k+'Left', k+'Right') if o in t]
-        if not names: raise InputError(f'there is nothing called {k!r} to move; use {", ".join(ANGLES)} or an expression such as jawOpen.')
+        if not names:
+            raise InputError(f'there is nothing called {k!r} to move; use {", ".join(ANGLES)} '
+                             'or an expression such as jawOpen.')
         for o in names: t[o] = np.linspace(*v, frames) if np.ndim(v) else v
     x = t.to_numpy(np.float32)
     return Motion(fps, x[:, 8:], x[:, :3], x[:, 3:5], x[:, 5:8])
@@ -136,8 +142,8 @@ def _sway(t, rng, limit, slow, fast, n=4):
 
 # %% ../../nbs/people/03_motion.ipynb #5b768c43
 def _moments(rng, end, least, mean):
-    "Times from before the video until after its end, `least` seconds apart plus an exponential wait; six numbers in [0, 1] for each"
-    rng,t,rows = rng.spawn(1)[0],-4.,[]        # its own stream: what follows does not depend on how many moments there are
+    "Times around the video, `least` seconds apart plus an exponential wait; six numbers in [0, 1] for each, (6, n)"
+    rng,t,rows = rng.spawn(1)[0],-4.,[]                         # its own stream, however many moments there are
     while t < end+1:
         u = rng.uniform(size=7)
         t += least - mean*np.log(1-u[6])
@@ -191,7 +197,8 @@ def _phrase(rng, t):
     "The sounds of one phrase from `t` on, the pause after it, its stressed times, and when it ends"
     rows,stressed,pace = [],[],rng.uniform(.85, 1.2)
     for _ in range(rng.integers(3, 13)):
-        stress,c,v = rng.uniform(.55, 1.15),rng.uniform(.06, .11)*pace,rng.uniform(.08, .2)*pace   # seconds of consonant and vowel
+        stress = rng.uniform(.55, 1.15)
+        c,v = rng.uniform(.06, .11)*pace,rng.uniform(.08, .2)*pace       # seconds of consonant and vowel
         if stress > 1: stressed.append(t)
         rows.append(_sound(t, _CONSONANTS[rng.integers(len(_CONSONANTS))], c, 1., .75*c+.07))
         t += c
@@ -248,7 +255,7 @@ def _gaze(t, glances, yaw, pitch):
 
 # %% ../../nbs/people/03_motion.ipynb #dceeab8c
 def _blinks(rng, end, glances):
-    "(starts, six numbers each) of blinks: a Poisson process with a dead time; half of the glances aside bring their own"
+    "(starts, six numbers each): a Poisson process with a dead time; half of the glances aside bring a blink"
     own,v = _moments(rng, end, .7, 3.1)
     with_glance = glances.far & (glances.u[5] < .5)
     t,u = np.r_[own, glances.start[with_glance]-.04],np.c_[v, glances.u[:, with_glance]]
@@ -311,7 +318,8 @@ def _mood(t, rng, end, stressed):
 def _yield_to_lips(w, speech):
     "Speech over mood: a smile gives way to rounding and pressing lips"
     lips = speech[:, [_AT['mouthPucker'], _AT['mouthFunnel'], _AT['mouthPressLeft']]] @ [1.4, 1., .8]
-    for o in ('mouthSmileLeft', 'mouthSmileRight', 'mouthDimpleLeft', 'mouthDimpleRight'): w[:, _AT[o]] *= 1-lips.clip(0, .8)
+    for o in ('mouthSmileLeft', 'mouthSmileRight', 'mouthDimpleLeft', 'mouthDimpleRight'):
+        w[:, _AT[o]] *= 1-lips.clip(0, .8)
     return w+speech
 
 # %% ../../nbs/people/03_motion.ipynb #3d9e4053
@@ -320,8 +328,8 @@ _LAUGHTER = ['jawOpen', 'mouthSmile', 'mouthUpperUp', 'mouthLowerDown'] # Common
 def _grimaces(t, rng, end):
     "Expression weights (T, 52): one after the other, any of them, often two or three at once"
     start,u = _moments(rng, end, .1, .25)
-    names = [o.removesuffix('Left') for o in EXPRESSIONS if not o.endswith('Right') and not o.startswith(('eyeLook', 'tongue'))]
-    w,names = np.zeros((len(t), len(EXPRESSIONS))),names+_LAUGHTER*3
+    left = [o for o in EXPRESSIONS if not o.endswith('Right') and not o.startswith(('eyeLook', 'tongue'))]
+    w,names = np.zeros((len(t), len(EXPRESSIONS))),[o.removesuffix('Left') for o in left]+_LAUGHTER*3
     rise,hold,fall,height = .15+.2*u[1],.3*u[2],.15+.2*u[3],.3+.7*u[4]
     x = np.stack([_bumps(t, start[i:i+1], rise[i], hold[i], fall[i], height[i]) for i in range(len(start))], 1)
     which = (u[0]*len(names)).astype(int)
@@ -332,7 +340,8 @@ def _grimaces(t, rng, end):
 def _check_talk(frames, fps, turn, speech, play):
     "Raises `InputError` for numbers out of range"
     if frames < 1 or not 0 < fps <= 1000:
-        raise InputError(f'{frames} frames at {fps} per second is no motion; ask for at least 1 frame and for 1 to 1000 per second.')
+        raise InputError(f'{frames} frames at {fps} per second is no motion; '
+                         'ask for at least 1 frame and for 1 to 1000 per second.')
     if not 0 <= turn <= 80 or not 0 <= speech <= 1.5 or not 0 <= play <= 1:
         raise InputError(f'{turn=} must be in 0 to 80 degrees, {speech=} in 0 to 1.5 and {play=} in 0 to 1.')
 
@@ -342,9 +351,9 @@ def talking_motion(
     fps:float=25,    # Frames per second
     turn:float=35,   # Largest yaw of the head, degrees
     speech:float=1., # Strength of the mouth's movement; 0 is a listener
-    play:float=0.    # Strength of grimaces on top, which nobody makes while talking and a landmark detector should have seen
+    play:float=0.    # Strength of grimaces on top, for detectors that should have seen them
 )->Motion:
-    "Somebody talks: visemes, blinks, glances, smiles, brows, nods, turns and sway. Raises `InputError` for numbers out of range"
+    "Speech, blinks, glances, smiles, brows, nods, turns and sway. Raises `InputError` for numbers out of range"
     _check_talk(frames, fps, turn, speech, play)
     t,end,(mouth,eyes,lids,neck,mood,drift,style,fun) = np.arange(frames)/fps,frames/fps,_streams(seed, 8)
     sounds,stressed = _babble(mouth, end)
@@ -364,7 +373,8 @@ def show_motion(
 ):
     "The tracks of a motion; returns the matplotlib figure"
     import matplotlib.pyplot as plt
-    upper,lower = ('eyeBlinkLeft', 'browInnerUp', 'mouthSmileLeft'),('jawOpen', 'mouthPressLeft', 'mouthPucker', 'mouthFunnel')
+    upper = 'eyeBlinkLeft','browInnerUp','mouthSmileLeft'
+    lower = 'jawOpen','mouthPressLeft','mouthPucker','mouthFunnel'
     rows = [{o: m.weights[:, _AT[o]] for o in names} for names in (upper, lower)]
     rows += [dict(zip(ANGLES[:3], m.head.T)), dict(zip(ANGLES[3:5], m.gaze.T))]
     fig,axes = plt.subplots(4, 1, figsize=(7, 5.2), dpi=80, sharex=True)

@@ -16,7 +16,7 @@ from .head import EXPRESSIONS, PARTS, REGIONS, Head, head_asset
 
 # %% ../../nbs/people/02_shape.ipynb #f20d946b
 def _traits(rng):
-    "Sex 0 female to 1 male, age 0 (20 years) to 1 (75), shares of three ancestries, weight 0 to 1"
+    "Sex 0 female to 1 male, age 0 (20 years) to 1 (75), shares of African, Asian and Caucasian, weight 0 to 1"
     sex = float(np.clip((rng.random() < .5) + .12*rng.standard_normal(), 0, 1))
     return {'sex': sex, 'age': float(rng.beta(1.1, 1.8)), 'ancestry': rng.dirichlet([.45]*3).astype(np.float32),
             'weight': float(np.clip(.5 + .16*rng.standard_normal(), .1, .9))}
@@ -26,17 +26,19 @@ def _blend(traits):
     sex,age = {'female': 1-traits['sex'], 'male': traits['sex']},{'young': 1-traits['age'], 'old': traits['age']}
     fat,side = abs(2*traits['weight']-1),'max' if traits['weight'] > .5 else 'min'
     both = {(s, g): (sex[s], age[g]) for s in sex for g in age}
-    w = {f'{a}-{s}-{g}': x*p*q for a,x in zip(('african', 'asian', 'caucasian'), traits['ancestry']) for (s,g),(p,q) in both.items()}
+    mixture = dict(zip(('african', 'asian', 'caucasian'), traits['ancestry']))
+    w = {f'{a}-{s}-{g}': x*p*q for a,x in mixture.items() for (s,g),(p,q) in both.items()}
     return w | {f'universal-{s}-{g}-averagemuscle-{side}weight': fat*p*q for (s,g),(p,q) in both.items()}
 
 # %% ../../nbs/people/02_shape.ipynb #4e5682f7
-_SPREAD = {'cheek': .3, 'chin': .26, 'ear': .22, 'eyebrows': .4, 'eye': .24, 'forehead': .2, 'head': .14, 'mouth': .2, 'neck': .2,
-           'nose': .2, 'measure': .2, 'asym': .16}  # By the shape's first word
+_SPREAD = {'cheek': .3, 'chin': .26, 'ear': .22, 'eyebrows': .4, 'eye': .24, 'forehead': .2, 'head': .14, 'mouth': .2,
+           'neck': .2, 'nose': .2, 'measure': .2, 'asym': .16}  # By the shape's first word
 _NEVER = re.compile(
     'ear-shape-(pointed|triangle|square)|ear-wing-incr|'
     'nose-(hump-incr|greek|trans|septum|compression-uncompress|scale-depth-incr)|'
     'neck-(double|trans|back)|mouth-(trans|scale-depth|laugh|dimples|angles-down)|head-(trans|angle|back|age|scale)|'
-    'eye-(trans|scale|push|bag-(in|out|height))|forehead-trans|chin-(triangle|jaw-drop)|asym-(eye|top|temple|brown-2|jaw-[23])')
+    'eye-(trans|scale|push|bag-(in|out|height))|forehead-trans|chin-(triangle|jaw-drop)|'
+    'asym-(eye|top|temple|brown-2|jaw-[23])')
 _OPPOSITE = (('incr', 'decr'), ('up', 'down'), ('in', 'out'), ('forward', 'backward'), ('convex', 'concave'),
              ('compress', 'uncompress'))
 
@@ -71,7 +73,7 @@ def _details(names, rng):
 class Shape:
     "A person's head at rest"
     seed:int
-    traits:dict          # 'sex' 0 female to 1 male, 'age' 0 (20 years) to 1 (75), 'ancestry' (3,) African, Asian, Caucasian, 'weight' 0 to 1
+    traits:dict          # 'sex' 0 female to 1 male, 'age' 0 (20 years) to 1 (75), 'ancestry' (3,), 'weight' 0 to 1
     values:dict          # Name of an identity shape -> weight
     vertices:np.ndarray  # (V, 3) float32 cm
     blink:np.ndarray     # (2,) what closes the viewer's left and right eye, in units of the expression
@@ -96,7 +98,7 @@ def _lift(head, v, values):
 
 # %% ../../nbs/people/02_shape.ipynb #e5ea22ad
 _EYES = (36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47)                       # Landmarks
-_BLINK = EXPRESSIONS.index('eyeBlinkRight'), EXPRESSIONS.index('eyeBlinkLeft')  # The person's right eye is at the viewer's left
+_BLINK = EXPRESSIONS.index('eyeBlinkRight'), EXPRESSIONS.index('eyeBlinkLeft')   # Viewer's left eye first
 
 def _gap(v, head, eye):
     "Mean distance between the lids of an eye, cm"

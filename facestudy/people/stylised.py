@@ -19,7 +19,8 @@ def _rgb8(frame):
     "An image, known to be 8-bit RGB"
     frame = np.asarray(frame)
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3 or 0 in frame.shape:
-        raise InputError(f'a frame to draw must be 8-bit RGB (H, W, 3), not {frame.dtype} {frame.shape}; convert with facestudy.core.to_numpy.')
+        raise InputError(f'a frame to draw must be 8-bit RGB (H, W, 3), not {frame.dtype} {frame.shape}; '
+                         'convert with facestudy.core.to_numpy.')
     return np.ascontiguousarray(frame)
 
 def _steps(frame, n):
@@ -40,8 +41,9 @@ def cartoon(
     colours:int=6,    # Steps of lightness, 2 to 64
     lines:float=.6    # Strength of the outlines: 0 none, 1 black
 )->np.ndarray: # uint8 (H, W, 3)
-    "Cel shading: texture smoothed away, few steps of lightness, dark outlines. Raises `InputError` for other than 8-bit RGB or numbers out of range"
-    if not 2 <= colours <= 64 or not 0 <= lines <= 1: raise InputError(f'{colours=} must be in 2 to 64 and {lines=} in 0 to 1.')
+    "Flat areas, few steps of lightness, dark outlines. Raises `InputError` for bad numbers or not 8-bit RGB"
+    if not 2 <= colours <= 64 or not 0 <= lines <= 1:
+        raise InputError(f'{colours=} must be in 2 to 64 and {lines=} in 0 to 1.')
     frame = _rgb8(frame)
     side = max(frame.shape)
     smooth = cv2.edgePreservingFilter(frame, flags=cv2.RECURS_FILTER, sigma_s=side/8, sigma_r=.35)
@@ -66,11 +68,13 @@ def drawn(
     frames:np.ndarray, # uint8 (T, H, W, 3)
     style:str,         # A name in `STYLES`
     size=None,         # Side of the result in pixels, or (height, width); None: as the frames
-    at:int=256         # Frames whose shorter side is below this many pixels are enlarged before they are drawn; 0: none are
+    at:int=256         # Frames with a shorter side than this, in pixels, are enlarged before drawing; 0: none are
 )->np.ndarray: # uint8 (T, size, size, 3)
-    "A video as drawings, each frame on its own. Raises `InputError` for an unknown style or other than 8-bit RGB frames"
+    "A video as drawings, frame by frame. Raises `InputError` for an unknown style or other than 8-bit RGB frames"
     if style not in STYLES: raise InputError(f'{style!r} is no style of drawing; choose one of {", ".join(STYLES)}.')
-    if np.ndim(frames) != 4: raise InputError(f'a film to draw has the shape (T, H, W, 3), not {np.shape(frames)}; give frames[None] for one.')
+    if np.ndim(frames) != 4:
+        raise InputError(f'a film to draw has the shape (T, H, W, 3), not {np.shape(frames)}; '
+                         'give frames[None] for one.')
     h,w = frames.shape[1:3]
     k = max(1, at/min(h, w))
     large,size = (round(h*k), round(w*k)),(h, w) if size is None else size

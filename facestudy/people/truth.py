@@ -105,7 +105,7 @@ class Truth:
     "What is known exactly about T frames of S x S pixels"
     landmarks:np.ndarray      # (T, 68, 2) float32 pixels x,y; 0 is the centre of the first pixel
     visible:np.ndarray        # (T, 68) bool
-    gaze:np.ndarray           # (T, 2, 3) float32 unit vectors of sight, viewer's left eye first; x right, y up, z to the camera
+    gaze:np.ndarray           # (T, 2, 3) float32 unit vectors, viewer's left eye first; x right, y up, z to the camera
     eyes:np.ndarray           # (T, 2, 3) float32 cm, centres of the eyeballs, where the lines of sight start
     head:np.ndarray           # (T, 3, 3) float32 rotation of the head
     position:np.ndarray       # (T, 3) float32 cm, the point between the eyes
@@ -129,7 +129,7 @@ def canonical_of(
     person,     # A `Person`
     sight:Sight # What `look_at` gave for them
 )->np.ndarray: # (S, S, 3) float32, in [0, 1]
-    "Where on the mean head each pixel lies: the skin's place also for beard and clothes upon it, NaN for hair and background"
+    "Where on the mean head each pixel lies, beard and clothes where the skin below them is; NaN for hair and nothing"
     place = np.full((len(sight.vertices), 3), np.nan, np.float32)
     own,on = head_asset().canonical,person.look.mesh.base
     place[:len(own)] = own
@@ -205,7 +205,7 @@ def _off(rest, b, to, size, fine=3):
     return np.min([np.nan_to_num(np.linalg.norm(o-rest[1], axis=1), nan=np.inf) for o in around], axis=0)
 
 def _surface_flow(person, a, b, size, fine=3):
-    "For each pixel that shows a surface: its row and column, where it goes (n, 2), and whether it is visible there (n,)"
+    "For each pixel that shows a surface: row, column, where it goes (n, 2), and whether it is visible there (n,)"
     y,x = np.nonzero(a.buffers.triangle >= 0)
     corners,bary = a.triangles[a.buffers.triangle[y, x]],a.buffers.bary[y, x]
     def place(v): return np.einsum('nk,nkc->nc', bary, v[corners].astype(np.float64))

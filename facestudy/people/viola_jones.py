@@ -51,7 +51,7 @@ def score_detection(
     people,           # `Person`s
     yaws,             # Degrees
     size:int=128      # Side of the frames, pixels
-)->pd.DataFrame:      # Columns person, yaw, found: is the largest face found the right one?, others: boxes beyond that one
+)->pd.DataFrame:      # Columns person, yaw, found: is the largest box right?, others: number of other boxes
     "Detection by Viola-Jones on single frames"
     rows = []
     for who in people:
@@ -68,7 +68,7 @@ def score_landmarks(
     frames:int=50,  # Of talk by each
     size:int=128,   # Side of the frames, pixels
     turn:float=20   # Largest yaw, degrees
-)->pd.DataFrame:    # Columns person, frame, landmark, kind 'raw' or 'steady', error in interocular distances, NaN where not found
+)->pd.DataFrame:    # Columns person, frame, landmark, kind 'raw' or 'steady', error, NaN where not found
     "Viola-Jones landmarks of talking people against the exact ones"
     rows = []
     for who in people:
@@ -103,5 +103,6 @@ def score_jitter(
         raw = observe(frames)
         for kind,track in {'raw': raw, 'steady': steady(raw)}.items():
             w = track.boxes[:, 2]
-            rows.append((name, kind, jitter(track.boxes, w), jitter(track.points[:, :2], w), jitter(track.points[:, 2], w)))
+            eyes,mouth = track.points[:, :2],track.points[:, 2]
+            rows.append((name, kind, jitter(track.boxes, w), jitter(eyes, w), jitter(mouth, w)))
     return pd.DataFrame(rows, columns=['film', 'kind', 'box', 'eyes', 'mouth'])
