@@ -15,7 +15,7 @@ from facestudy.people.clips import (DRAWING, ParametricStore, drawing_files, par
 from facestudy.people.head import REGIONS
 from facestudy.people.motion import Motion, talking_motion
 
-SMALL = dict(identities=4, motions=4, frames=4, size=32, unseen=(2, 2), each=1)   # two people train, two test: six clips
+SMALL = dict(identities=4, motions=4, frames=4, size=32, unseen=(2, 2), each=1)   # two train, two test: six clips
 REFERENCE = Path(__file__).parent/'data'/'people_reference.npz'
 TRUTHS = 'landmarks','gaze','eyes','head','position'
 
@@ -56,8 +56,8 @@ def planned(frames=4, fps=25, play=0., **kw):
 def test_the_digest_is_the_recipe(store, monkeypatch):
     mine = recipe_digest(planned(), 32, False)
     assert store.digest == mine == recipe_digest(planned(fps=25.), 32, False)
-    others = [dict(frames=5), dict(fps=10), dict(play=.5), dict(seed=1), dict(each=2), dict(identities=5), dict(motions=5),
-              dict(unseen=(2, 1))]
+    others = [dict(frames=5), dict(fps=10), dict(play=.5), dict(seed=1), dict(each=2), dict(identities=5),
+              dict(motions=5), dict(unseen=(2, 1))]
     digests = [recipe_digest(planned(**o), 32, False) for o in others]
     digests += [recipe_digest(planned(), 48, False), recipe_digest(planned(), 32, True)]
     monkeypatch.setattr(clips, 'DRAWING', DRAWING+1)
@@ -132,7 +132,8 @@ def test_it_is_a_clip_store(store):
     assert len(store.table) == 2+4 and set(store.table.split) == {'train', 'test'}
     assert (store.table.face_found > .5).mean() > .8
     for n in store.table.name:
-        assert store.frames(n).shape == (4, 32, 32, 3) and store.frames(n).dtype == np.uint8 and store.frames(n).std() > 10
+        frames = store.frames(n)
+        assert frames.shape == (4, 32, 32, 3) and frames.dtype == np.uint8 and frames.std() > 10
         assert store.faces(n).shape == (4, 4) and store.points(n).shape == (4, 3, 2) and not store.hidden(n).any()
     assert len(store.segments('train')) == 2 and len(store.segments('test')) == 4
     store.verify()
@@ -146,7 +147,8 @@ def test_truth_is_that_of_the_frames(store):
         box = store.faces(n)
         known = np.isfinite(box).all(1)
         centre = (box[:, :2]+1)/2*31
-        assert np.linalg.norm(t.landmarks[known][:, 30]-centre[known], axis=-1).max() < 8    # the nose is about where the box is
+        nose = t.landmarks[known][:, 30]
+        assert np.linalg.norm(nose-centre[known], axis=-1).max() < 8                # about where the box is
     with pytest.raises(InputError, match='no clip'): store.truth('p999-m000')
 
 def test_cross_pairs_share_motion_exactly(store):

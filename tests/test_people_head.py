@@ -36,7 +36,8 @@ def test_head_is_whole(head):
     assert len(head.part) == len(head.region) == len(f)
     assert head.part.max() < len(PARTS) and set(np.unique(head.region)) <= set(range(len(REGIONS)))
     assert 0 <= head.canonical.min() and head.canonical.max() <= 1 and 0 <= head.uv.min() and head.uv.max() <= 1
-    assert head.expressions.shape == (52, *v.shape) and (np.abs(head.expressions).max((1, 2)) > .2).all()     # every face unit moves something
+    assert head.expressions.shape == (52, *v.shape)
+    assert (np.abs(head.expressions).max((1, 2)) > .2).all()                      # every face unit moves something
     area = np.linalg.norm(np.cross(v[f[:, 1]]-v[f[:, 0]], v[f[:, 2]]-v[f[:, 0]]), axis=1)
     assert (area > 1e-7).mean() > .999
 

@@ -12,8 +12,8 @@ from facestudy.people.motion import sweep, talking_motion
 from facestudy.people.raster import project, rasterise
 from facestudy.people.render import render
 from facestudy.people.scenes import scene
-from facestudy.people.truth import (SLACK, Truth, apart, canonical_of, find_landmarks, flow, is_inside, is_solid, labels_of,
-                                    landmarks_of, look_at, pull_back, rigid, truth_of)
+from facestudy.people.truth import (SLACK, Truth, apart, canonical_of, find_landmarks, flow, is_inside, is_solid,
+                                    labels_of, landmarks_of, look_at, pull_back, rigid, truth_of)
 
 @pytest.fixture(scope='module')
 def people():
@@ -45,7 +45,8 @@ def test_shapes_and_types(people, seed):
 def test_nothing_left_to_chance(people):
     m = talking_motion(3, frames=4)
     a,b = truth_of(people[3], scene(3), m, 40),truth_of(people[3], None, m, 40)
-    for f in fields(Truth): assert np.array_equal(getattr(a, f.name), getattr(b, f.name), equal_nan=f.name == 'canonical')
+    for f in fields(Truth):
+        assert np.array_equal(getattr(a, f.name), getattr(b, f.name), equal_nan=f.name == 'canonical')
     c = truth_of(people[3], None, m, 40, 1, 3, dense=False)
     assert np.array_equal(c.landmarks, a.landmarks[1:3]) and np.array_equal(c.labels, a.labels[1:3])
     assert c.depth is None and c.canonical is None
@@ -159,7 +160,7 @@ def test_flow_of_a_moving_background(people):
     bare = truth_of(who, where, m, S, 0, 1).labels[0] == 0
     assert np.allclose(f[bare], S*(where.offset(1.)-where.offset(0.)), atol=1e-4)
     a,b = (render(who, where, m, S, t, t+1)[0].astype(float) for t in (0, 25))
-    on = cv2.erode((bare & seen).astype(np.uint8), np.ones((3, 3))) > 0      # not the outline, where hair and background mix
+    on = cv2.erode((bare & seen).astype(np.uint8), np.ones((3, 3))) > 0 # not the outline, where hair mixes in
     assert np.abs(pull_back(b, f)-a)[on].mean() < 3 and np.abs(pull_back(b, f)-a)[on].mean() < np.abs(b-a)[on].mean()
 
 def test_what_a_lid_hides_is_hidden(people):

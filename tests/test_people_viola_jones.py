@@ -4,8 +4,8 @@ import pytest
 
 from facestudy.core import InputError
 from facestudy.people.look import person
-from facestudy.people.viola_jones import (box_is_right, landmark_centres, score_detection, score_jitter, score_landmarks,
-                                          still_talk, yaw_sweep)
+from facestudy.people.viola_jones import (box_is_right, landmark_centres, score_detection, score_jitter,
+                                          score_landmarks, still_talk, yaw_sweep)
 
 @pytest.fixture(scope='module')
 def who():

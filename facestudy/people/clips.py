@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import InputError, atomic, cache_dir, progress, sha256, short_hash, write_text
-from ..data.clips import VERSION as CLIPS, ClipStore, _arrays_hash, _digest, _in_square, _one_thread, _write_clip
+from ..data.clips import VERSION as CLIPS, ClipStore
+from ..data.clips import _arrays_hash, _digest, _in_square, _one_thread, _write_clip
 from ..data.landmarks import track_face
 from ..media import resize
 from .head import HEAD_RECIPE

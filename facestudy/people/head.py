@@ -33,7 +33,8 @@ EXPRESSIONS = (
     'jawForward', 'jawLeft', 'jawOpen', 'jawRight',
     'mouthClose', 'mouthDimpleLeft', 'mouthDimpleRight', 'mouthFrownLeft', 'mouthFrownRight', 'mouthFunnel',
     'mouthLeft', 'mouthLowerDownLeft', 'mouthLowerDownRight', 'mouthPressLeft', 'mouthPressRight', 'mouthPucker',
-    'mouthRight', 'mouthRollLower', 'mouthRollUpper', 'mouthShrugLower', 'mouthShrugUpper', 'mouthSmileLeft', 'mouthSmileRight', 'mouthStretchLeft',
+    'mouthRight', 'mouthRollLower', 'mouthRollUpper', 'mouthShrugLower', 'mouthShrugUpper',
+    'mouthSmileLeft', 'mouthSmileRight', 'mouthStretchLeft',
     'mouthStretchRight', 'mouthUpperUpLeft', 'mouthUpperUpRight',
     'noseSneerLeft', 'noseSneerRight', 'tongueOut')
 
