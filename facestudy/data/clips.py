@@ -281,11 +281,12 @@ def write_table(
     out:Path,           # Folder of the store
     table:pd.DataFrame, # All clips; `reason` is '' for the usable ones
     size:int,           # Side of the frames, pixels
+    digest:str,         # Of what decides every clip
     **more              # What else store.json shall hold
 ):
     "Write `store.csv` and `store.json`, which make a folder of clips a store. Raises `InputError`"
     write_text(out/'store.csv', table.to_csv(index=False))
-    meta = {'version': VERSION, 'size': size, 'digest': digest_of(table[table.reason == ''], size)}
+    meta = {'version': VERSION, 'size': size, 'digest': digest}
     write_text(out/'store.json', json.dumps({**meta, 'table': sha256(out/'store.csv'), **more}))
 
 # %% ../../nbs/data/03_clips.ipynb #fafddb27
@@ -317,7 +318,8 @@ def make_store(
     if not len(rows) or not (table.reason == '').any():
         first = f'{table.name.iloc[0]}: {table.reason.iloc[0]}'
         raise InputError(f'none of the {len(jobs)} videos can be used; the first: {first}')
-    write_table(out, _decide(table).assign(size=size).sort_values('name'), size)
+    table = _decide(table).assign(size=size).sort_values('name')
+    write_table(out, table, size, digest_of(table[table.reason == ''], size))
     return ClipStore(out)
 
 # %% ../../nbs/data/03_clips.ipynb #37ee2441
@@ -524,8 +526,3 @@ class JoinedStore:
     )->list: # Of Segment, with `group` set, in the order of the stores
         "The stretches that one side of the split may use, of all stores"
         return [replace(s, group=g) for g,o in self.stores.items() for s in o.segments(split, hidden)]
-
-# %% ../../nbs/data/03_clips.ipynb #e85666a0
-_arrays_hash,_in_square,_one_thread,_write_clip = arrays_hash,in_square,one_thread,write_clip
-
-def _digest(table, size): return digest_of(table.assign(recipe=table.sha256), size)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple
 import numpy as np
 from ..core import atomic, cache_dir, progress, short_hash
-from ..data.clips import _in_square
+from ..data.clips import in_square
 from ..data.landmarks import track_face
 from ..measure.takes import Take
 from ..media import resize
@@ -82,7 +82,7 @@ def film(
     p,where = person(who),scene(who)
     large = render(p, where, motion, 2*size, samples=1)
     if style: large = drawn(large, style)
-    faces,_ = _in_square(track_face(large, smooth=False), 0, 0, 2*size, size)
+    faces,_ = in_square(track_face(large, smooth=False), 0, 0, 2*size, size)
     return Film(resize(large, size), faces, truth_of(p, where, motion, size, dense=False).labels)
 
 # %% ../../nbs/study/08_probes.ipynb #b6f928d9

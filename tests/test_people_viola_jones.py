@@ -4,7 +4,8 @@ import pytest
 
 from facestudy.core import InputError
 from facestudy.people.look import person
-from facestudy.people.viola_jones import box_is_right, landmark_centres, score_detection, score_jitter, score_landmarks, still_talk, yaw_sweep
+from facestudy.people.viola_jones import (box_is_right, landmark_centres, score_detection, score_jitter,
+                                          score_landmarks, still_talk, yaw_sweep)
 
 @pytest.fixture(scope='module')
 def who():
@@ -15,10 +16,13 @@ def who():
         pytest.skip(f'no head on this machine: {e}')
 
 def test_centres():
-    x = np.zeros((2, 68, 2)); x[1, 36:42] = 1; x[1, 42:48] = 2; x[1, 48:] = 3
+    x = np.zeros((2, 68, 2))
+    x[1, 36:42],x[1, 42:48],x[1, 48:] = 1,2,3
     assert landmark_centres(x).shape == (2, 3, 2) and landmark_centres(x)[1].tolist() == [[1, 1], [2, 2], [3, 3]]
 
-@pytest.mark.parametrize('box,right', [((12, 15, 76, 76), True), ((0, 5, 100, 100), True), ((35, 15, 76, 76), False), ((-60, -60, 220, 220), False), ((28, 38, 44, 43), True), ((np.nan,)*4, False)])
+@pytest.mark.parametrize('box,right', [
+    ((12, 15, 76, 76), True), ((0, 5, 100, 100), True), ((35, 15, 76, 76), False), ((-60, -60, 220, 220), False),
+    ((28, 38, 44, 43), True), ((np.nan,)*4, False)])
 def test_which_boxes_are_right(box, right):
     c = np.array([[30, 40], [70, 40], [50, 80.]])
     assert box_is_right(np.float32(box), c) == right
@@ -30,7 +34,8 @@ def test_detection(who):
     assert frames.shape == (3, 96, 96, 3) and centres.shape == (3, 3, 2)
     assert (centres[1:, 0, 0] < centres[1:, 1, 0]).all() and (centres[1:, 2, 1] > centres[1:, :2, 1].max(1)).all()
     rows = score_detection([who], yaws, 96)
-    assert list(rows.yaw) == list(yaws) and rows.found[rows.yaw.abs() < 20].all() and not rows.found[0]     # a pure profile hides an eye
+    assert list(rows.yaw) == list(yaws) and rows.found[rows.yaw.abs() < 20].all()
+    assert not rows.found[0]                                                      # a pure profile hides an eye
 
 def test_landmark_errors(who):
     rows = score_landmarks([who], frames=6, size=96, turn=5)

@@ -32,7 +32,7 @@ def test_smooth(seed):
     lids = [EXPRESSIONS.index('eyeBlinkLeft'), EXPRESSIONS.index('eyeBlinkRight')]
     assert abs(np.diff(np.delete(m.weights, lids, 1), axis=0)).max() < .3
     assert abs(np.diff(m.head, axis=0)).max() < 5 and abs(np.diff(m.shift, axis=0)).max() < .15
-    fine = talking_motion(seed, 1200, fps=1000)                       # continuous: a hundredth of the step, about a hundredth of the change
+    fine = talking_motion(seed, 1200, fps=1000)          # continuous: a small step is a small change
     assert abs(np.diff(fine.weights, axis=0)).max() < .04 and abs(np.diff(fine.gaze, axis=0)).max() < 1.5
 
 def test_the_head_turns_as_far_as_asked():
@@ -80,13 +80,15 @@ def test_a_listener():
 
 def test_grimaces_come_on_top():
     a,b = talking_motion(5, 200),talking_motion(5, 200, play=1)
-    assert (b.weights >= a.weights-1e-6).all() and b.weights.max() <= 1 and (b.weights.max(0) > .3).sum() > 25 and np.array_equal(a.head, b.head)
+    assert (b.weights >= a.weights-1e-6).all() and b.weights.max() <= 1 and (b.weights.max(0) > .3).sum() > 25
+    assert np.array_equal(a.head, b.head)
 
 def test_file_round_trip(tmp_path):
     m = talking_motion(3, 77, fps=29.97)
     m.save(tmp_path/'new'/'m.csv')
     back = Motion.load(tmp_path/'new'/'m.csv')
-    assert same(m, back) and back.fps == pytest.approx(29.97, abs=.01) and all(getattr(back, o).dtype == np.float32 for o in PARTS)
+    assert same(m, back) and back.fps == pytest.approx(29.97, abs=.01)
+    assert all(getattr(back, o).dtype == np.float32 for o in PARTS)
 
 def test_absent_columns_are_zero(tmp_path):
     (tmp_path/'m.csv').write_text('jawOpen,yaw\n0.5,-10\n')
@@ -94,9 +96,12 @@ def test_absent_columns_are_zero(tmp_path):
     assert len(m) == 1 and m.fps == 30 and m.head.tolist() == [[-10, 0, 0]] and m.weights.sum() == .5
 
 @pytest.mark.parametrize('text,says', [
-    ('jawOpne\n0\n', "did you mean 'jawOpen'"), ('qq\n0\n', "no column 'qq'"), ('jawOpen\n2\n', 'row 1 is 2'), ('jawOpen\n-.1\n', 'from 0 to 1'),
-    ('yaw\n0\n400\n', 'yaw in row 2 is 400'), ('yaw\nleft\n', "yaw in row 1 is left"), ('yaw\ninf\n', 'must be a number'), ('yaw,pitch\n', 'no frame'),
-    ('', 'empty'), ('time,yaw\n0,0\n1,0\n1.1,0\n', 'evenly spaced'), ('time,yaw\n0,0\nx,0\n', 'time in row 2 is x'), ('"yaw\n0', 'row')])
+    ('jawOpne\n0\n', "did you mean 'jawOpen'"), ('qq\n0\n', "no column 'qq'"),
+    ('jawOpen\n2\n', 'row 1 is 2'), ('jawOpen\n-.1\n', 'from 0 to 1'),
+    ('yaw\n0\n400\n', 'yaw in row 2 is 400'), ('yaw\nleft\n', "yaw in row 1 is left"),
+    ('yaw\ninf\n', 'must be a number'), ('yaw,pitch\n', 'no frame'),
+    ('', 'empty'), ('time,yaw\n0,0\n1,0\n1.1,0\n', 'evenly spaced'), ('time,yaw\n0,0\nx,0\n', 'time in row 2 is x'),
+    ('"yaw\n0', 'row')])
 def test_bad_files(tmp_path, text, says):
     (tmp_path/'m.csv').write_text(text)
     with pytest.raises(InputError, match=says) as e: Motion.load(tmp_path/'m.csv')
@@ -107,13 +112,16 @@ def test_missing_and_foreign_files(tmp_path):
     (tmp_path/'m.csv').write_bytes(bytes(range(256))*4)
     with pytest.raises(InputError): Motion.load(tmp_path/'m.csv')
 
-@pytest.mark.parametrize('kw', [dict(frames=0), dict(fps=0), dict(turn=-1), dict(turn=100), dict(speech=3), dict(play=2)])
+@pytest.mark.parametrize('kw', [
+    dict(frames=0), dict(fps=0), dict(turn=-1), dict(turn=100), dict(speech=3), dict(play=2)])
 def test_bad_numbers(kw):
     with pytest.raises(InputError): talking_motion(0, **kw)
 
 def test_sweep():
     m = sweep(3, 10, yaw=(-1, 1), eyeBlink=1, jawOpen=(0, .5), x=2)
-    assert m.head[:, 0].tolist() == [-1, 0, 1] and track(m, 'eyeBlinkRight').tolist() == [1, 1, 1] and track(m, 'jawOpen').tolist() == [0, .25, .5]
+    assert m.head[:, 0].tolist() == [-1, 0, 1]
+    assert track(m, 'eyeBlinkRight').tolist() == [1, 1, 1] and track(m, 'jawOpen').tolist() == [0, .25, .5]
     assert m.shift[:, 0].tolist() == [2, 2, 2] and m.fps == 10 and len(m[1:]) == 2
-    assert set(m.table()) == {'time', 'yaw', 'eyeBlinkLeft', 'eyeBlinkRight', 'jawOpen', 'x'} and set(ANGLES) >= {'yaw', 'x'}
+    assert set(m.table()) == {'time', 'yaw', 'eyeBlinkLeft', 'eyeBlinkRight', 'jawOpen', 'x'}
+    assert set(ANGLES) >= {'yaw', 'x'}
     with pytest.raises(InputError): sweep(3, smirk=1)
