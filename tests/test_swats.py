@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from facestudy.core import InputError, load_tensors, save_tensors
-from facestudy.method.swats import SWATS, _dots, sgd_rate
+from facestudy.method.swats import SWATS, inner_products, sgd_rate
 
 
 def weights(dtype=torch.float64, channels_last=False):
@@ -132,7 +132,7 @@ def test_parameters_without_gradient_are_left_alone():
 def test_sums_are_double():
     "In single precision the small numbers would vanish beside the large one"
     p = torch.tensor([1e3] + [2.**-7]*64)
-    assert _dots(p, p).tolist() == [1e6 + 64*2.**-14]*2 and _dots(p, p).dtype == torch.float64
+    assert inner_products(p, p).tolist() == [1e6 + 64*2.**-14]*2 and inner_products(p, p).dtype == torch.float64
     assert (p*p).sum().item() == 1e6
 
 def test_closure():
