@@ -12,7 +12,8 @@ from statsmodels.stats.multitest import multipletests
 
 from facestudy.core import InputError
 from facestudy.measure.contrasts import (Contrast, adjusted, clip_interval, contrast, crossed_means, factorial,
-                                         forest, judge, needed_seeds, p_text, paired, percentile_interval, seeds_text, verdicts)
+                                         forest, judge, needed_seeds, p_text, paired, percentile_interval,
+                                         seeds_text, verdicts)
 
 ON,OFF = {'part': 'on'},{'part': 'off'}
 

@@ -8,9 +8,10 @@ from skimage.transform import estimate_transform
 
 from facestudy.core import InputError
 from facestudy.data.pairs import move_faces
-from facestudy.measure.geometry import (EXPRESSIVE, LEAST, MOVES, STEADY, Move, apply_similarity, deformation, expression,
-                                        eye_boxes, eye_error, fit_similarity, interocular, keypoint_stability,
-                                        landmark_error, motion_parts, move_map, pupil_error, sequence_error, transferred)
+from facestudy.measure.geometry import (EXPRESSIVE, LEAST, MOVES, STEADY, Move, apply_similarity, deformation,
+                                        expression, eye_boxes, eye_error, fit_similarity, interocular,
+                                        keypoint_stability, landmark_error, motion_parts, move_map, pupil_error,
+                                        sequence_error, transferred)
 
 
 @pytest.fixture

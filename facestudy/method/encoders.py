@@ -129,8 +129,8 @@ class Encoder(nn.Module):
             raise InputError(f"encoder weights {weights!r} are unknown; use None or 'imagenet'.")
         parts = ENCODERS[name](name, weights)
         if stages > len(parts.stages):
-            raise InputError(f'encoder {name} has no more than {len(parts.stages)} stages, and {stages} were asked for; '
-                             'lower encoder_stages.')
+            raise InputError(f'encoder {name} has no more than {len(parts.stages)} stages, '
+                             f'and {stages} were asked for; lower encoder_stages.')
         self.stem,self.stages = parts.stem,nn.ModuleList(parts.stages[:stages])
         self.channels = parts.channels[:stages+1]
 
