@@ -3,12 +3,14 @@ from urllib.error import URLError
 
 import pytest
 import torch
-from facestudy.study.bench import bare, frame_cost, step_memory
+from torch._subclasses.fake_tensor import FakeTensorMode
+
 from facestudy.core import InputError, seed_all
 from facestudy.method.encoders import resnet
 from facestudy.method.keypoints import KeypointDetector
 from facestudy.method.losses import VGG19, PerceptualLoss
 from facestudy.method.motion import DenseMotion
+from facestudy.study.bench import bare, frame_cost, step_memory
 from facestudy.study.profiles import PROFILES
 from facestudy.systems.registry import SYSTEMS
 from facestudy.systems.suggested import Suggested
@@ -19,12 +21,15 @@ def no_hub(monkeypatch, tmp_path):
     "A machine that cannot reach torchvision's hub and has nothing cached"
     def refuse(*a, **k): raise URLError('unreachable')
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
-    for where in ('torch.hub.download_url_to_file', 'torchvision.models._api.load_state_dict_from_url'): monkeypatch.setattr(where, refuse)
+    for name in ('torch.hub.download_url_to_file', 'torchvision.models._api.load_state_dict_from_url'):
+        monkeypatch.setattr(name, refuse)
 
 
 def test_no_silent_random_encoder(no_hub):
-    with pytest.raises(InputError, match='resnet18: the ImageNet weights cannot be fetched'): resnet('resnet18', 'imagenet')
-    with pytest.raises(InputError, match='cannot be fetched'): Suggested(32, encoder_weights='imagenet', perceptual=0.)
+    with pytest.raises(InputError, match='resnet18: the ImageNet weights cannot be fetched'):
+        resnet('resnet18', 'imagenet')
+    with pytest.raises(InputError, match='cannot be fetched'):
+        Suggested(32, encoder_weights='imagenet', perceptual=0.)
     assert resnet('resnet18', None)
 
 
@@ -49,9 +54,11 @@ def test_every_encoder(encoder):
 
 def test_face_switch():
     "With the switch off the boxes change nothing"
-    x,a,b = torch.rand(1, 3, 64, 64), torch.tensor([[0., 0., .3, .3]]), torch.tensor([[.4, .2, .3, .3]])
-    on,off = (KeypointDetector(use_faces=u).eval() for u in (True, False))
-    assert torch.equal(off(x, a), off(x, b)) and not torch.equal(on(x, a), on(x, b))
+    x = torch.rand(1, 3, 64, 64)
+    here,there = torch.tensor([[0., 0., .3, .3]]),torch.tensor([[.4, .2, .3, .3]])
+    on,off = (KeypointDetector(use_faces=use, stages=2).eval() for use in (True, False))
+    assert torch.equal(off(x, here), off(x, there))
+    assert not torch.equal(on(x, here), on(x, there))
 
 
 @pytest.mark.parametrize('motion', ['affine', 'translation'])
@@ -62,8 +69,11 @@ def test_untrained_motion_is_the_identity(motion):
     assert (flow-DenseMotion(motion=motion).eval()(x, kp, kp)).abs().max() < 1e-4
 
 
-def test_suggested_is_at_least_five_times_cheaper_at_256():
-    assert 5*frame_cost(bare('suggested', 'paper').eval()) < frame_cost(bare('first_order', 'paper').eval())
+def test_suggested_is_at_least_five_times_cheaper_at_256(monkeypatch):
+    "Counted on tensors that have shapes and no values"
+    monkeypatch.setattr('facestudy.systems.suggested.to_numpy', lambda frame: frame)
+    with FakeTensorMode():
+        assert 5*frame_cost(bare('suggested', 'paper').eval()) < frame_cost(bare('first_order', 'paper').eval())
 
 
 def test_memory_grows_with_the_batch():

@@ -9,52 +9,59 @@ __all__ = ['FEATURES', 'VGG19', 'PerceptualLoss', 'pyramid_loss', 'discriminator
 import torch, torchvision
 import torch.nn.functional as F
 from torch import nn
+
 from ..core import InputError
-from .encoders import EfficientNetLite0
+from .encoders import EfficientNetLite0, imagenet_normalised
 
 # %% ../../nbs/method/05_losses.ipynb #3aae14d4
 class VGG19(nn.Module):
     "VGG-19 features after relu1_1, 2_1, 3_1, 4_1 and 5_1; weights from torchvision's hub, else `InputError`"
     taps = (1, 6, 11, 20, 29)
-    def __init__(self, pretrained=True): # False: random weights, good only for counting costs
+    def __init__(self,
+        pretrained=True # False: random weights, good only for counting costs
+    ):
         super().__init__()
         try: net = torchvision.models.vgg19(weights='IMAGENET1K_V1' if pretrained else None).features
         except OSError as e:
-            raise InputError(f"vgg19: its ImageNet weights cannot be fetched from torchvision's hub ({e}); put them under TORCH_HOME, "
-                             "or choose features='efficientnet_lite0'.") from e
-        for m in net: m.inplace = False
+            raise InputError(f"vgg19: its ImageNet weights cannot be fetched from torchvision's hub ({e}); "
+                             "put them under TORCH_HOME, or choose features='efficientnet_lite0'.") from e
+        for m in net: m.inplace = False                   # a ReLU in place would overwrite the map before it
         self.net = net[:self.taps[-1]+1]
 
-    def forward(self, x):
-        "Normalised (B, 3, H, W) -> five maps"
+    def forward(self,
+        x # (B, 3, H, W), normalised as ImageNet's
+    ):    # Five maps: 64, 128, 256, 512 and 512 channels
+        "Features, finest first"
         feats = []
         for i,layer in enumerate(self.net):
             x = layer(x)
             if i in self.taps: feats.append(x)
         return feats
 
-FEATURES = {'vgg19': VGG19, 'efficientnet_lite0': EfficientNetLite0}
-
 # %% ../../nbs/method/05_losses.ipynb #d125f206
+FEATURES = {'vgg19': VGG19, 'efficientnet_lite0': EfficientNetLite0} # name -> network that returns a list of maps
+
+# %% ../../nbs/method/05_losses.ipynb #2888c24d
 class PerceptualLoss(nn.Module):
     "Eq. 3: L1 distance of features, averaged within each layer and summed over layers and sizes"
     def __init__(self,
         features='efficientnet_lite0', # A name in `FEATURES`, or a module that gives a list of maps
         scales=1                       # Image sizes compared: 1, 1/2, 1/4, ...
     ):
+        "Raises `InputError` for an unknown name"
         super().__init__()
-        if isinstance(features, str) and features not in FEATURES:
-            raise InputError(f'features {features!r} are unknown; use one of {", ".join(FEATURES)}.')
-        self.features,self.scales = FEATURES[features]() if isinstance(features, str) else features, scales
+        if isinstance(features, str):
+            if features not in FEATURES:
+                raise InputError(f'features {features!r} are unknown; use one of {", ".join(FEATURES)}.')
+            features = FEATURES[features]()
+        self.features,self.scales = features,scales
         self.requires_grad_(False).eval()
 
     def train(self, mode=True):
         "The judge never trains"
         return super().train(False)
 
-    def _look(self, x):
-        mean,std = (x.new_tensor(v).view(1, 3, 1, 1) for v in ((.485, .456, .406), (.229, .224, .225)))
-        return self.features((x-mean)/std)
+    def _look(self, x): return self.features(imagenet_normalised(x))
 
     def forward(self,
         output, # (B, 3, H, W) in [0, 1], I''
@@ -63,7 +70,7 @@ class PerceptualLoss(nn.Module):
         "The distance; gradients flow into `output` alone"
         loss = 0.
         for i in range(self.scales):
-            if i: output,target = F.avg_pool2d(output, 2), F.avg_pool2d(target, 2)
+            if i: output,target = F.avg_pool2d(output, 2),F.avg_pool2d(target, 2)
             with torch.no_grad(): theirs = self._look(target)
             loss = loss + sum((a-b).abs().mean() for a,b in zip(self._look(output), theirs))
         return loss
@@ -77,7 +84,7 @@ def pyramid_loss(
     "L1 distance of pixels, summed over sizes"
     loss = (output-target).abs().mean()
     for _ in range(levels-1):
-        output,target = F.avg_pool2d(output, 2), F.avg_pool2d(target, 2)
+        output,target = F.avg_pool2d(output, 2),F.avg_pool2d(target, 2)
         loss = loss + (output-target).abs().mean()
     return loss
 
@@ -89,6 +96,7 @@ def discriminator_loss(
     "Eq. 4: least squares, real is 1 and generated is 0"
     return (1-real).square().mean() + fake.square().mean()
 
+# %% ../../nbs/method/05_losses.ipynb #72a6fd4c
 def adversarial_loss(
     fake # Scores of generated frames
 )->torch.Tensor: # Scalar
