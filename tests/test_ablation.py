@@ -9,8 +9,8 @@ import pytest
 
 from facestudy.core import ROOT, InputError
 from facestudy.people.clips import default_parametric
-from facestudy.study.ablation import (CONTRIBUTIONS, FACTORS, SCALES, cell, cell_name, data_of, factorial_cells, gather, keep,
-                                      kept, planned, read_results, run_of, run_tasks, store_results, task_name, tasks_of,
+from facestudy.study.ablation import (CONTRIBUTIONS, FACTORS, SCALES, cell, cell_name, data_of, factorial_cells, gather,
+                                      keep, planned, read_results, run_of, run_tasks, store_results, task_name, tasks_of,
                                       tuning_tasks, work)
 
 
@@ -76,7 +76,7 @@ def test_only_what_is_missing_is_done(undisturbed, place, tmp_path, monkeypatch)
     assert list(done['runs'].cell) == [cell_name(c) for c,_ in CELLS]
     asked = done['rows'].groupby(done['rows'].run.map(done['runs'].set_index('run').cell)).test.unique()
     strange = {'turning', 'grimacing', 'cartoon', 'pencil'}
-    assert all(len(tests) > 1 and not strange & set(tests) for tests in asked), 'these are for the base and for other systems'
+    assert all(len(tests) > 1 and not strange & set(tests) for tests in asked), 'for the base and other systems'
     back = read_results(tmp_path)
     assert set(FACTORS) <= set(back['rows']) and len(back['logs']) and back['looks']
 
@@ -92,7 +92,9 @@ def test_stored_tables_are_enough_to_go_on(undisturbed, place, tmp_path, monkeyp
 
 def test_a_result_is_named_by_its_run_alone(place):
     some = tasks()
-    for (c,seed),name in zip(CELLS, some): assert name == task_name(run_of(c, 'smoke', data_of(c, 'smoke'), seed, 1e-3).id)
+    for (c,seed),name in zip(CELLS, some):
+        run = run_of(c, 'smoke', data_of(c, 'smoke'), seed, 1e-3)
+        assert name == task_name(run.id)
     elsewhere = tasks_of('smoke', CELLS, [1e-3]*len(CELLS), device='cpu')
     assert list(elsewhere) == list(some), 'another device is no other result'
 
@@ -107,7 +109,8 @@ def test_precision_is_part_of_the_scale(place):
 
 def test_what_fails_is_told(undisturbed, place, tmp_path, monkeypatch):
     os.environ['FACESTUDY_RUNS'] = str(place/'calm')
-    monkeypatch.setattr('facestudy.study.ablation.farm', lambda missing, *a, **k: {n: 'the weights cannot be fetched.' for n in missing})
+    def unable(missing, *args, **kwargs): return dict.fromkeys(missing, 'the weights cannot be fetched.')
+    monkeypatch.setattr('facestudy.study.ablation.farm', unable)
     some = tasks(CELLS[:1]) | tasks([(cell(encoder='resnet_imagenet'), 0)])
     run_tasks(some, tmp_path, 'ablation')
     missing = pd.read_csv(tmp_path/'ablation.missing.csv')

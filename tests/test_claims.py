@@ -5,8 +5,8 @@ import pytest
 
 from facestudy.core import seed_all
 from facestudy.measure.measures import MEASURES
-from facestudy.study.claims import (C2, C4, C5, CHANGES, CLAIMS, VERDICTS, all_rows, answers, change_table, conclude, derived,
-                                    number, sentence, telling, verdict, verdict_table)
+from facestudy.study.claims import (C2, C4, C5, CHANGES, CLAIMS, VERDICTS, all_rows, answers, change_table, conclude,
+                                    derived, number, sentence, telling, verdict, verdict_table)
 
 
 def rows_for(claim, size, noise=.2, seeds=5, clips=12, switched=1):
@@ -59,7 +59,8 @@ def test_missing_cells_are_said():
 
 def test_gap_and_curve():
     means = {'train real': 25., 'real': 24., 'train parametric': 26., 'parametric self': 23.}
-    rows = pd.DataFrame([dict(run='r', cell='base', seed=0, test=t, clip='c', bin='all', psnr=p) for t,p in means.items()])
+    same = dict(run='r', cell='base', seed=0, clip='c', bin='all')
+    rows = pd.DataFrame([dict(**same, test=t, psnr=p) for t,p in means.items()])
     logs = pd.DataFrame(dict(run='r', cell='base', seed=0, step=[0, 1, 2], psnr=[10., 20., 30.]))
     d = derived({'rows': rows, 'logs': logs}).set_index('clip')
     assert d.gap['real'] == 1 and d.gap['parametric'] == 3 and d.curve['held-out'] == 25
@@ -81,11 +82,13 @@ def test_a_switch_that_never_came_is_not_tested():
 def test_switches_are_read_from_the_logs():
     line = dict(run='r', cell='base', seed=0, optimiser='swats', system='suggested', psnr=20., step=1)
     logs = pd.DataFrame([line | {'generator_switch_step': np.nan, 'superres_switch_step': np.nan}]*2)
-    rows = pd.DataFrame([dict(run='r', cell='base', seed=0, test=t, clip='c', bin='all', psnr=20.) for t in ('real', 'train real')])
+    same = dict(run='r', cell='base', seed=0, clip='c', bin='all', psnr=20.)
+    rows = pd.DataFrame([dict(**same, test=t) for t in ('real', 'train real')])
     def switched(logs): return derived({'rows': rows, 'logs': logs}).get('switched', pd.Series()).dropna().tolist()
     assert switched(logs) == [0]
     assert switched(logs.assign(superres_switch_step=[np.nan, 80.])) == [1]
-    assert switched(logs.assign(optimiser='swats_fixed', superres_switch_step=80.)) == [], 'a forced switch is none of the criterion'
+    forced = logs.assign(optimiser='swats_fixed', superres_switch_step=80.)
+    assert switched(forced) == [], 'a forced switch is none of the criterion'
 
 
 def test_two_seeds_show_their_values_and_no_interval():

@@ -22,7 +22,8 @@ def draw(seed): return int(seed_all(seed).integers(10**6))
 
 def draw_and_look(seed):
     "A number that depends on the seed, and what the worker was told"
-    told = torch.get_num_threads(), *(os.environ[k] for k in ('OMP_NUM_THREADS', 'FACESTUDY_PROGRESS', 'FACESTUDY_TEST'))
+    names = 'OMP_NUM_THREADS', 'FACESTUDY_PROGRESS', 'FACESTUDY_TEST'
+    told = torch.get_num_threads(), *(os.environ[k] for k in names)
     return draw(seed),told
 
 def crooked(seed):
@@ -35,7 +36,7 @@ def deadly(seed):
     return seed
 
 def counting(argument, n=12):
-    "Counts to `n` from its checkpoint, leaving the process of each step; pauses at 5 as long as a file `.hold` lies there"
+    "Counts to `n` from its checkpoint, leaving the process of each step; pauses at 5 while a file `.hold` lies there"
     file = Path(argument)
     steps = json.loads(file.read_text()) if file.exists() else []
     while len(steps) < n:
@@ -89,7 +90,7 @@ def test_a_worker_killed_in_mid_run_loses_nothing(tmp_path, kind):
     assert farm({f.stem: str(f) for f in files}, counting, got.__setitem__, workers=workers, say=said.append) == {}
     assert sorted(got) == ['0', '1', '2'] and all(len(v) == 12 for v in got.values())
     other = got['0'][-1]
-    assert got['0'] == [killed[0]]*5 + [other]*7 and other != killed[0], 'another process goes on where the first one ended'
+    assert got['0'] == [killed[0]]*5 + [other]*7 and other != killed[0], 'another goes on where the first one ended'
     assert said == ['0: its worker died, and another goes on with it.']
 
 
@@ -114,12 +115,14 @@ def first_or_never(argument):
 
 def keep(name, result): (folder/f'{name}.json').write_text(json.dumps(result))
 
-if __name__ == '__main__': farm({'first': 'first', 'second': 'never', 'third': 'first'}, first_or_never, keep, workers=1)
+if __name__ == '__main__':
+    farm({'first': 'first', 'second': 'never', 'third': 'first'}, first_or_never, keep, workers=1)
 """
 
 def test_stopped_in_a_terminal_and_gone_on_with(tmp_path):
     (tmp_path/'script.py').write_text(SCRIPT)
-    script = subprocess.Popen([sys.executable, tmp_path/'script.py', tmp_path], stderr=subprocess.PIPE, start_new_session=True)
+    command = [sys.executable, tmp_path/'script.py', tmp_path]
+    script = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
     wait_for((tmp_path/'begun').exists, 60)  # the function of the script has reached the worker
     family,stopped = psutil.Process(script.pid).children(recursive=True),time.time()
     os.killpg(script.pid, signal.SIGINT)     # as Ctrl-C in a terminal: to every process of the group
@@ -147,14 +150,15 @@ def test_a_scheduler_elsewhere_and_tasks_that_raise(monkeypatch):
         cluster.scale(0)
         wait_for(lambda: not cluster.scheduler_info['workers'])
         monkeypatch.setattr(module, 'PATIENCE', 1.)
-        with pytest.raises(InputError, match='no worker for 1 seconds'): farm({'a': 0}, draw, got.__setitem__, address=there)
+        with pytest.raises(InputError, match='no worker for 1 seconds'): farm({'a': 0}, draw, None, address=there)
         monkeypatch.setattr(module, 'PATIENCE', 60.)
         threading.Timer(1., cluster.close).start()
-        with pytest.raises(InputError, match='the Dask scheduler is gone'): farm({'a': 0}, draw, got.__setitem__, address=there)
+        with pytest.raises(InputError, match='the Dask scheduler is gone'): farm({'a': 0}, draw, None, address=there)
 
 
 def test_no_scheduler(monkeypatch):
     assert module.ANSWER < 10
     monkeypatch.setattr(module, 'ANSWER', 1.)
     for address in ('tcp://127.0.0.1:9', 'smoke signals'):
-        with pytest.raises(InputError, match=f'{address}: no Dask scheduler answers'): farm({'a': 0}, draw, None, address=address)
+        with pytest.raises(InputError, match=f'{address}: no Dask scheduler answers'):
+            farm({'a': 0}, draw, None, address=address)

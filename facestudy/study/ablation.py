@@ -251,7 +251,7 @@ def strange(profile)->list:
     return probes(PROFILES[profile].size, *((2, 8) if profile == 'smoke' else ()))
 
 def probes_of(task, store)->list:
-    "What a task is measured on: strangers for a rate; turned heads, grimaces and drawings only for the base and other systems"
+    "What a task is measured on: strangers for a rate; strange faces too for the base and for other systems"
     if task['tuning']: return validation_probes(PROFILES[task['profile']].size)
     ordinary = task['cell'] | {'system': 'suggested'} == BASE
     return list(study_probes(store)) + (strange(task['profile']) if ordinary else [])
@@ -282,7 +282,8 @@ def work(
     tests = LOOKS if task['seed'] == 0 else ()
     rows,look = look_closer(system, probes_of(task, store), landmarker_of(task['profile'], device), device, tests)
     parameters = sum(p.numel() for name,p in system.named_parameters() if not name.startswith('discriminator'))
-    log = pd.DataFrame(meta['log'] or {k: [] for k in ('step', 'pairs', 'seconds', 'psnr')}) # a still photo learns nothing
+    nothing = {k: [] for k in ('step', 'pairs', 'seconds', 'psnr')} # a still photo does not learn
+    log = pd.DataFrame(meta['log'] or nothing)
     seconds = time.perf_counter()-start
     return {'rows': rows, 'log': log, 'look': look, 'run': about(task, run, meta, parameters, seconds)}
 

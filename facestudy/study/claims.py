@@ -74,7 +74,7 @@ SHARPER,WIDER = 'super-resolution over bicubic', 'super-resolution over working 
 
 C1 = Claim(
     'An encoder that knows ImageNet improves the motion transfer',
-    'Sec. 3.1 builds the keypoint detector on a ResNet pre-trained on ImageNet and counts that among the contributions.',
+    'Sec. 3.1 builds the keypoint detector on a ResNet pre-trained on ImageNet and counts that as a contribution.',
     (over('ImageNet encoder over plain U-Net', 'psnr', 'encoder=unet'),
      over('ImageNet encoder over plain U-Net', 'landmark_error', 'encoder=unet', tests=CROSS),
      beside('the same network over its random start', 'psnr', 'encoder=lite0'),
@@ -284,7 +284,8 @@ def answers(
 
 # %% ../../nbs/study/11_claims.ipynb #4f311471
 VERDICTS = {
-    'supported': 'in every deciding question the whole interval speaks for the claim, and the estimate is as large as matters',
+    'supported': 'in every deciding question the whole interval speaks for the claim, and the estimate is as large '
+                 'as matters',
     'mixed': 'some deciding questions are supported, and others are decided against the claim',
     'not supported': 'no deciding question is supported, and in at least one an effect that would matter is excluded',
     'not decidable': 'everything else: these seeds and clips leave it open, or a cell was not run',
@@ -318,7 +319,8 @@ def number(
     places = math.ceil(-math.log10(m.matters))+1 # one digit more than the smallest difference that counts
     form,unit = f'{{:+.{places}f}}',f' {m.unit}' if m.unit else ''
     if r.verdict == 'not run': return f'{m.name} not run'
-    if pd.notna(r.low): return f'{m.name} {form.format(r.estimate)}{unit} ({form.format(r.low)} to {form.format(r.high)})'
+    low,middle,high = (form.format(v) for v in (r.low, r.estimate, r.high))
+    if pd.notna(r.low): return f'{m.name} {middle}{unit} ({low} to {high})'
     return f'{m.name} {" and ".join(form.format(v) for v in r["values"])}{unit}, no interval'
 
 def counted(
@@ -336,7 +338,8 @@ def to_settle(
     if r.people: return 'more people, and more trainings'
     if r.seeds < MIN_SEEDS: return f'at least {MIN_SEEDS} seeds'
     if np.isinf(r.needed): return 'more clips, not more seeds'
-    return f'{seeds_text(r.needed)} seeds' if r.needed > r.seeds else 'as many seeds as now, in four of five experiments'
+    if r.needed > r.seeds: return f'{seeds_text(r.needed)} seeds'
+    return 'as many seeds as now, in four of five experiments'
 
 # %% ../../nbs/study/11_claims.ipynb #129f6faa
 def in_words(
@@ -427,12 +430,13 @@ OLD_C5 = deciding(C5, {*((f'the method over {label} (grid)', 'psnr') for label i
 
 # %% ../../nbs/study/11_claims.ipynb #952fb010
 CHANGES = (
-    Change('C2', 'Landmark error decides, so the verdict speaks of landmark detection; keypoints astray and deformation, '
-                 'which decided before, stand beside it.',
-           'A claim about landmark detection needs a landmark measure. The change was made because the full factorial showed an '
-           'effect on landmarks that the two earlier measures do not show.', OLD_C2),
+    Change('C2', 'Landmark error decides, so the verdict speaks of landmark detection; keypoints astray and '
+                 'deformation, which decided before, stand beside it.',
+           'A claim about landmark detection needs a landmark measure. The change was made because the full factorial '
+           'showed an effect on landmarks that the two earlier measures do not show.', OLD_C2),
     Change('C4', 'The verdict is "not tested" where the criterion of SWATS never fired.',
-           'SWATS that never switches is Adam, so the comparison with Adam says nothing about switching.', replace(C4, never='')),
+           'SWATS that never switches is Adam, so the comparison with Adam says nothing about switching.',
+           replace(C4, never='')),
     Change('C5', 'The rows of Table 1 decide, each system at its own settings, with an interval over people; '
                  'the cells of the grid, which decided before, stand beside them.',
            'The claim is about Table 1. In the grid every system has the same short training.', OLD_C5),

@@ -49,9 +49,10 @@ def local_client(
     "A Dask client of `n` worker processes on this machine, which are gone at the end"
     import dask
     from distributed import Client, LocalCluster
+    how = dict(threads_per_worker=1, memory_limit=0, env=ALONE)
     quiet = dict(dashboard_address='127.0.0.1:0', silence_logs='CRITICAL')
     with (dask.config.set(LIMITS), tempfile.TemporaryDirectory(prefix='facestudy-', ignore_cleanup_errors=True) as tmp,
-          LocalCluster(n_workers=n, threads_per_worker=1, memory_limit=0, local_directory=tmp, env=ALONE, **quiet) as cluster,
+          LocalCluster(n_workers=n, local_directory=tmp, **how, **quiet) as cluster,
           Client(cluster) as client):
         yield client
 
@@ -151,7 +152,7 @@ def farm(
     desc='',      # In front of the progress bar
     say=None      # Function of a sentence: failures and deaths as they happen
 )->dict: # Name -> one sentence, for each task that failed
-    "Do tasks side by side and keep every result that arrives. Raises `InputError` when there is no scheduler or no worker"
+    "Do tasks side by side and keep every result that arrives. Raises `InputError` without scheduler or workers"
     if not tasks: return {}
     clients = remote_client(address) if address else local_client(min(workers or os.cpu_count(), len(tasks)))
     with clients as client, progress(total=len(tasks), desc=desc or None, unit='task', bar_format=BAR) as bar:
