@@ -266,7 +266,7 @@ class ClipStore:
         self.size,self.digest,self.current = meta['size'],meta['digest'],meta['version'] == VERSION  # built by this version of the code?
         self.table = rows[rows.reason == ''].drop(columns='reason').reset_index(drop=True)  # usable clips
         self.rejected = rows.loc[rows.reason != '', ['name', 'identity', 'reason']].reset_index(drop=True)
-        if _digest(self.table, self.size) != meta.get('table', self.digest): # some stores are named after their recipe instead
+        if _digest(self.table, self.size) != meta.get('table', self.digest): # rendered ones are named after a recipe
             raise InputError(f'{self.folder/"store.csv"}: the table was changed after the store was built; build it again.')
         self._rows,self._open = {o['name']: o for o in self.table.to_dict('records')},{}
 
