@@ -75,8 +75,8 @@ def test_released_weights_animate_by_name(shipped, monkeypatch, tmp_path):
     assert find_system('suggested') == checkpoints_dir()/'suggested.safetensors'
     assert load_system(find_system('few_shot')).discriminator is None
 
-def test_no_run_no_release(shipped):
-    shutil.rmtree(next(runs_dir().glob('smoke-improved-*')))
+def test_no_run_no_release(shipped, tmp_path, monkeypatch):
+    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path))
     said = '^improved: no finished run .* `facestudy study --profile smoke --systems improved'
     with pytest.raises(InputError, match=said): release('smoke', ['improved'])
 
