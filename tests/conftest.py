@@ -56,7 +56,8 @@ def frozen():
 
 
 class OneWorkerForAFile(LoadScopeScheduling):
-    "A file of tests goes to one worker, so that what its tests share is made once; the files around the smoke study go together; notebooks are dealt out one by one"
+    """A file of tests goes to one worker, so that what its tests share is made once; the files around the smoke study
+    go together; notebooks are dealt out one by one"""
     def _split_scope(self, nodeid):
         if any(f'tests/{f}.py' in nodeid for f in ('test_study', 'test_release')): return 'study'
         return nodeid if '::test_runs[' in nodeid else super()._split_scope(nodeid)
