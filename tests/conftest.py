@@ -55,7 +55,8 @@ def frozen():
     gc.unfreeze()
 
 
-SLOW = 'test_ablation', 'test_farm', 'test_pages', 'test_release', 'test_showcase', 'test_study', 'test_training'    # files that train
+# files that train, or render pages
+SLOW = 'test_ablation', 'test_farm', 'test_pages', 'test_release', 'test_showcase', 'test_study', 'test_training'
 
 
 def pytest_collection_modifyitems(items):

@@ -24,7 +24,8 @@ def test_borders_in_the_wrong_place(photo):
     n,drawn = len(photo),np.full_like(photo, 60)
     cv2.circle(drawn, (n//2, n//2), n//4, (220, 180, 160), -1)
     assert edges(drawn, 12.).any() and strayed_share(drawn, drawn) == 0 == strayed_share(drawn, np.full_like(drawn, 90))
-    assert strayed_share(drawn, cv2.GaussianBlur(drawn, (0, 0), n/50)) < STRAYED < strayed_share(drawn, shifted(drawn, n//8))
+    assert strayed_share(drawn, cv2.GaussianBlur(drawn, (0, 0), n/50)) < STRAYED < strayed_share(drawn,
+                                                                                                 shifted(drawn, n//8))
 
 def test_identity_between_oneself_and_a_stranger():
     rng = np.random.default_rng(0)

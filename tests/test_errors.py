@@ -11,7 +11,8 @@ from facestudy.measure.faults import (align, box_mask, causes, colour_price, err
 from facestudy.measure.metrics import PSNR_CAP, detail, psnr
 from facestudy.measure.takes import Take
 from facestudy.measure.turns import rolled, turned
-from facestudy.pages.errors import (causes_table, clip_scores, gallery_figure, kept_of, known_of, named_tests, scatter_figure,
+from facestudy.pages.errors import (causes_table, clip_scores, gallery_figure, kept_of, known_of, named_tests,
+                                    scatter_figure,
                                     styled_causes, worst_clips)
 from facestudy.people.clips import default_parametric
 from facestudy.study.scores import kept_frames, sample_name
@@ -39,7 +40,8 @@ def clip_of(truth, output, driving=None, turn=None, identity='x', labels=None):
 
 def rows_of(system, frames, test='real', clip='a', hidden=False):
     "Rows of a clip whose every frame is kept"
-    same = dict(system=system, label=system, run=system, test=test, clip=clip, identity='x', ssim=.5, hidden=hidden, coherence=2.,
+    same = dict(system=system, label=system, run=system, test=test, clip=clip, identity='x', ssim=.5, hidden=hidden,
+                coherence=2.,
                 parameters=1, fps=1., steps=1, batch=1, train_seconds=1.)
     scored = [min(psnr(a, b), PSNR_CAP) for a,b in zip(*frames)]
     return pd.DataFrame([dict(same, frame=i, psnr=p) for i,p in enumerate(scored) if i])
@@ -60,7 +62,8 @@ def test_each_cause_is_found_and_no_other(side):
              'blurred': cv2.GaussianBlur(p, (0, 0), side/40), 'grainy': np.clip(p+noise, 0, 255).astype(np.uint8)}
     for fault,output in spoil.items():
         c = causes(clip_of(np.stack([p]*2), np.stack([output]*2)), 1)
-        found = {'misaligned': c['affine'] > 1, 'tinted': c['colour'] > 1, 'blurred': c['detail'] < .5, 'grainy': c['detail'] > 1.5}
+        found = {'misaligned': c['affine'] > 1, 'tinted': c['colour'] > 1, 'blurred': c['detail'] < .5,
+                 'grainy': c['detail'] > 1.5}
         assert [f for f,there in found.items() if there] == [fault], c
 
 def test_shares_of_error_add_up(photo):
@@ -116,15 +119,18 @@ def test_kept_frames_belong_to_their_rows():
 def test_worst_clips_and_missing_floor():
     p = portrait(32)
     bad = {c: np.stack([p]+[shifted(p, d)]*2) for c,d in zip('abcd', (1, 2, 3, 4))}
-    rows = pd.concat([rows_of(s, (np.stack([p]*3), o), clip=c) for s in ('copy_source', 'one') for c,o in bad.items()], ignore_index=True)
+    rows = pd.concat([rows_of(s, (np.stack([p]*3), o), clip=c) for s in ('copy_source', 'one') for c,o in bad.items()],
+                     ignore_index=True)
     rows.loc[(rows.system == 'one') & (rows['clip'] == 'a'), 'psnr'] -= 1
     w = worst_clips(rows, 'one', 1)
     assert list(w['clip']) == ['d', 'a'] and list(w.by) == ['PSNR', 'gain'] and w.gain.iloc[1] == pytest.approx(-1)
     assert list(worst_clips(rows[rows.system == 'one'], 'one', 1)['clip']) == ['d']         # no floor, no gain
-    assert clip_scores(rows.drop(columns='test')).test.eq('real').all() and named_tests(rows.drop(columns='test')).eq('real').all()
+    assert clip_scores(rows.drop(columns='test')).test.eq('real').all()
+    assert named_tests(rows.drop(columns='test')).eq('real').all()
     with pytest.raises(InputError, match='no system'): worst_clips(rows, 'three')
 
-NAMES = ['X2Face', 'MoCoGAN (conditional, ours)', 'Monkey-Net', 'Few-shot (feed-forward)', 'PuppeteerGAN-style', 'First-order model',
+NAMES = ['X2Face', 'MoCoGAN (conditional, ours)', 'Monkey-Net', 'Few-shot (feed-forward)', 'PuppeteerGAN-style',
+         'First-order model',
          'First-order (adversarial)', 'Suggested (SWATS)', 'Suggested (super-resolution)', 'Improved (shared recipe)',
          'Driving autoencoder (ceiling)']
 
@@ -134,11 +140,12 @@ def test_figures_with_a_dozen_systems():
     def one(k, s, c): return rows_of(s, (truth, np.stack([p]+[shifted(p, 1+k%3)]*2)), clip=c).assign(label=s)
     rows = pd.concat([one(k, s, c) for k,s in enumerate(['copy_source', *NAMES]) for c in 'ab'], ignore_index=True)
     assert sum(a.axison for a in scatter_figure(rows).axes) == 11
-    for fig in (gain_figure(rows), training_figure({n: pd.DataFrame({'pairs': [1, 2], 'psnr': [3, 4]}) for n in NAMES})):
+    for fig in (gain_figure(rows),
+                training_figure({n: pd.DataFrame({'pairs': [1, 2], 'psnr': [3, 4]}) for n in NAMES})):
         fig.canvas.draw()
         ax = fig.axes[0]
         legend = ax.get_legend()
-        assert legend.get_window_extent().x0 > ax.bbox.x1 and len(legend.get_texts()) == 11                # outside, and whole
+        assert legend.get_window_extent().x0 > ax.bbox.x1 and len(legend.get_texts()) == 11  # outside, and whole
         assert legend.get_window_extent().y0 >= 0 and legend.get_window_extent().y1 <= fig.bbox.y1
         assert len({t.get_color() for t in ax.lines if t.get_marker() != 'None'}) == 11
 
@@ -147,7 +154,7 @@ def test_comparison_in_a_given_order():
     samples = {n: {'a': films, 'b': films} for n in NAMES} | {'X2Face': {'b': films}}
     fig = comparison_figure(samples, labels=NAMES[::-1], frames=1)
     titles = [a.title for a in fig.axes if a.title.get_text()]
-    assert titles[3].get_text() == short_title(NAMES[-1]) and len(fig.axes) == 3+11                          # only the clip that all have
+    assert titles[3].get_text() == short_title(NAMES[-1]) and len(fig.axes) == 3+11  # only the clip that all have
     fig.canvas.draw()
     boxes = [t.get_window_extent() for t in titles]
     assert all(a.x1 < b.x0 for a,b in zip(boxes, boxes[1:])) and max(b.y1 for b in boxes) <= fig.bbox.y1+1
@@ -166,5 +173,6 @@ def test_truth_of_rendered_people(embedded):
     for (test,_),v in known.items():
         assert (v['labels'] is None) == (v['turn'] is None) == (test == 'real')
         if test == 'real': continue
-        assert v['turn'][0] == pytest.approx(0, abs=.1) and v['labels'].shape == (8, 32, 32) and v['faces'].shape == (8, 4)
+        assert v['turn'][0] == pytest.approx(0, abs=.1) and v['labels'].shape == (8, 32, 32)
+        assert v['faces'].shape == (8, 4)
     assert all(v['turn'] is None for v in known_of(embedded).values())

@@ -31,7 +31,7 @@ def shipped(smoke, tmp_path_factory):
 
 def test_what_is_released(shipped):
     d,_,table = shipped
-    assert table.system.tolist() == ['suggested', 'few_shot', 'landmarker', 'parser']                      # copy-source learned nothing
+    assert table.system.tolist() == ['suggested', 'few_shot', 'landmarker', 'parser']  # copy-source learned nothing
     names = {f.name for f in checkpoints_dir().iterdir()}
     assert names == {f'{s}.{e}' for s in table.system for e in ('safetensors', 'md')}
     tensors,meta = load_tensors(checkpoints_dir()/'suggested.safetensors')
@@ -43,7 +43,8 @@ def test_what_is_released(shipped):
 def test_the_card_says_how_it_was_made(shipped):
     d,rows,_ = shipped
     text,meta = (checkpoints_dir()/'few_shot.md').read_text(),system_meta(checkpoints_dir()/'few_shot.safetensors')
-    for word in (meta['run'], meta['data'], meta['device'], 'Apache-2.0', 'parametric cross', '12 pairs', 'the best of 1'):
+    for word in (meta['run'], meta['data'], meta['device'], 'Apache-2.0', 'parametric cross', '12 pairs',
+                 'the best of 1'):
         assert word in text, word
     psnr = rows[(rows.system == 'few_shot') & (rows.test == 'real')].groupby('clip').psnr.mean().mean()
     assert f'| real | {psnr:.2f} |' in text
@@ -53,7 +54,7 @@ def test_released_weights_score_what_the_run_scored(shipped):
     d,rows,_ = shipped
     again = study('smoke', NAMES, device='cpu', released=True)
     assert set(again.weights[again.system != 'copy_source']) == {'released'} and set(rows.weights) == {'trained here'}
-    assert set(again.weights[again.system == 'copy_source']) == {'trained here'}                           # there is nothing to release
+    assert set(again.weights[again.system == 'copy_source']) == {'trained here'}  # there is nothing to release
     assert np.abs(again.psnr.values-rows.psnr.values).max() < .1
     assert not set(again.run[again.weights == 'released']) & set(rows.run)
     def times(): return {f: f.stat().st_mtime_ns for f in runs_dir().glob('released-*/rows.csv')}
@@ -75,8 +76,8 @@ def test_released_weights_animate_by_name(shipped, monkeypatch, tmp_path):
     assert find_system('suggested') == checkpoints_dir()/'suggested.safetensors'
     assert load_system(find_system('few_shot')).discriminator is None
 
-def test_no_run_no_release(shipped):
-    shutil.rmtree(next(runs_dir().glob('smoke-improved-*')))
+def test_no_run_no_release(shipped, tmp_path, monkeypatch):
+    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path))
     said = '^improved: no finished run .* `facestudy study --profile smoke --systems improved'
     with pytest.raises(InputError, match=said): release('smoke', ['improved'])
 

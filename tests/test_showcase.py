@@ -10,8 +10,10 @@ import torch
 from facestudy.core import ROOT, InputError
 from facestudy.detectors.aids import load_aid
 from facestudy.measure.takes import Take, evenly
-from facestudy.pages.showcase import (KINDS, SHOWN_MEASURES, duel, exhibit, eyes_turned, furthest, gaze_figure, keep_exhibit,
-                                      looking, mean_measures, most_changed, paired, sample_figure, shape_figure, showcase)
+from facestudy.pages.showcase import (KINDS, SHOWN_MEASURES, duel, exhibit, eyes_turned, furthest, gaze_figure,
+                                      keep_exhibit,
+                                      looking, mean_measures, most_changed, paired, sample_figure, shape_figure,
+                                      showcase)
 from facestudy.study.runs import aid_file, aid_source, plan
 from facestudy.study.takes import remake
 from facestudy.training.system import CopySource
@@ -34,10 +36,12 @@ def take():
 def shown(take):
     "What two systems without training make of three shots"
     def shot(at, what, gaze=None): return replace(take.shortened(np.array(at)), what=what, gaze=gaze)
-    shots = [shot([0, 1, 2], 'gaze', np.array([0, 10., 30.])), shot([0, 3, 5], 'hand'), shot([0, 2, 4], 'real', np.array([0, 5., 3.]))]
+    shots = [shot([0, 1, 2], 'gaze', np.array([0, 10., 30.])), shot([0, 3, 5], 'hand'),
+             shot([0, 2, 4], 'real', np.array([0, 5., 3.]))]
     landmarker = load_aid('landmarker', aid_file('landmarker', aid_source('landmarker', 'quick'), 'quick'))
     suggested = plan('suggested', 'smoke', Fake).build('cpu').eval()
-    return exhibit({'copy_source': CopySource(32), 'suggested': suggested, 'first_order': CopySource(32)}, shots, landmarker)
+    return exhibit({'copy_source': CopySource(32), 'suggested': suggested, 'first_order': CopySource(32)}, shots,
+                   landmarker)
 
 
 class Fake:
@@ -49,7 +53,7 @@ class Fake:
 def test_a_few_frames_are_made_as_in_the_whole_film(take):
     system = plan('suggested', 'smoke', Fake).build('cpu').eval()
     with torch.no_grad():
-        for p in system.parameters(): p += .1*torch.randn_like(p)                                     # untrained, it would hardly move
+        for p in system.parameters(): p += .1*torch.randn_like(p)  # untrained, it would hardly move
     whole = remake(system, take).astype(int)
     at = np.array([0, 2, 5])
     few = remake(system, take.shortened(at)).astype(int)
@@ -64,7 +68,8 @@ def test_relative_where_another_drives_or_the_face_is_drawn(take):
 def test_rows_are_tidy_and_frames_are_kept(shown):
     rows,kept = shown
     second,last = rows[rows.shot == 1],rows[(rows.shot == 2) & (rows['sample'] == 2)]
-    assert len(rows) == 3*3*2 and not rows.duplicated(['system', 'shot', 'sample']).any() and set(rows.what) <= set(KINDS)
+    assert len(rows) == 3*3*2 and not rows.duplicated(['system', 'shot', 'sample']).any()
+    assert set(rows.what) <= set(KINDS)
     assert second.frame.tolist() == [3, 5]*3 and second.hidden.tolist() == [False, True]*3
     assert kept['1.suggested'].shape == (2, 32, 32, 3) and kept['1.suggested points'].shape == (2, 68, 2)
     assert '1.copy_source' not in kept and second.gaze.isna().all() and last.deformation.isna().all()
@@ -78,13 +83,16 @@ def test_means_leave_out_hidden_frames_and_unknown_faces(shown):
 
 def made_up(a, b):
     "Rows of two systems with these PSNRs and eye errors"
-    def rows(s, v): return dict(system=s, label=s.upper(), shot=range(len(v)), sample=1, hidden=False, psnr=v, eye_error=v)
+    def rows(s, v):
+        return dict(system=s, label=s.upper(), shot=range(len(v)), sample=1, hidden=False, psnr=v, eye_error=v)
     return pd.concat([pd.DataFrame(rows('a', a)), pd.DataFrame(rows('b', b))], ignore_index=True)
 
 def test_a_duel_knows_which_way_is_better_and_skips_the_unknown():
     rows = made_up([1, 2, 3, 5, np.nan], [2, 3, 1, 5, 0])
-    assert duel(rows, 'a', 'b', 'eye_error').startswith('In 4 frames, A has the lower eye error in 2 and B in 1, and 1 are equal;')
-    assert duel(rows, 'a', 'b', 'psnr').startswith('In 4 frames, A has the higher PSNR in 1 and B in 2, and 1 are equal;')
+    assert duel(rows, 'a', 'b',
+                'eye_error').startswith('In 4 frames, A has the lower eye error in 2 and B in 1, and 1 are equal;')
+    assert duel(rows, 'a', 'b',
+                'psnr').startswith('In 4 frames, A has the higher PSNR in 1 and B in 2, and 1 are equal;')
     assert len(paired(rows, 'a', 'b', 'psnr')) == 4 and 'in none' in duel(made_up([np.nan], [1]), 'a', 'b', 'psnr')
 
 def test_choices_look_at_the_truth_alone(shown):

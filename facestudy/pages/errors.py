@@ -29,9 +29,10 @@ def named_tests(
     "The test that each row belongs to; rows without one are of real clips"
     return rows.test.fillna('real') if 'test' in rows else pd.Series('real', rows.index)
 
+# %% ../../nbs/pages/02_errors.ipynb #9b8340f8
 def clip_scores(
     rows # Tidy rows
-)->pd.DataFrame: # system, test, clip, psnr, gain (NaN without copy_source), frames, worst (its number), worst_psnr, hidden (share of frames)
+)->pd.DataFrame: # system, test, clip, psnr, gain (NaN without copy_source), frames, worst, worst_psnr, hidden (share)
     "One line per system, test and clip"
     rows = check_rows(rows).assign(psnr=lambda d: d.psnr.clip(upper=PSNR_CAP), test=named_tests(rows))
     by = rows.groupby(['system', 'test', 'clip'], sort=False)
@@ -47,7 +48,7 @@ def worst_clips(
     system, # A system in them
     n=2     # Clips by each criterion
 )->pd.DataFrame: # As `clip_scores`, with `by`: what the clip is worst by
-    "A system's worst clips: lowest PSNR first, then lowest gain over copy-source. Raises `InputError` where the rows lack the system"
+    "A system's clips of lowest PSNR, then of lowest gain over copy-source. Raises `InputError` where the rows lack it"
     s = clip_scores(rows)
     s = s[s.system == system]
     if not len(s): raise InputError(f'the rows hold no system {system!r}; they hold {", ".join(rows.system.unique())}.')
@@ -67,7 +68,8 @@ def panels(
     "A grid of panels that share their axes"
     import matplotlib.pyplot as plt
     down,across = -(-n//across),min(n, across)
-    fig,axes = plt.subplots(down, across, figsize=(size*across, size*down+extra), dpi=90, squeeze=False, sharex=True, sharey=True)
+    fig,axes = plt.subplots(down, across, figsize=(size*across, size*down+extra), dpi=90, squeeze=False, sharex=True,
+                            sharey=True)
     for ax in axes.flat[n:]: ax.axis('off')
     for ax in axes.flat: ax.spines[['top', 'right']].set_visible(False)
     return fig,axes
@@ -88,6 +90,7 @@ def scatter_panel(
     ax.tick_params(labelsize=7)
     ax.set(xlim=limits, ylim=limits, aspect='equal')
 
+# %% ../../nbs/pages/02_errors.ipynb #e115bb06
 def scatter_figure(
     rows # Tidy rows, copy_source among them
 ):       # A matplotlib figure
@@ -95,12 +98,14 @@ def scatter_figure(
     s,label = clip_scores(rows),rows.groupby('system', sort=False).label.first().drop('copy_source', errors='ignore')
     limits = s.psnr.min()-1,s.psnr.max()+1
     fig,axes = panels(len(label), 4, 2., .5)
-    for ax,(name,title) in zip(axes.flat, label.items()): scatter_panel(ax, s[s.system == name], limits, short_title(title, 24))
+    for ax,(name,title) in zip(axes.flat, label.items()):
+        scatter_panel(ax, s[s.system == name], limits, short_title(title, 24))
     lowest = slice(max(0, len(label)-axes.shape[1]), len(label))
     for ax in axes.flat[lowest]: ax.tick_params(labelbottom=True)
     fig.supxlabel('copy-source PSNR of the clip, dB (right: hardly moves)', fontsize=8)
     fig.supylabel('PSNR, dB', fontsize=8)
-    fig.legend(*axes.flat[0].get_legend_handles_labels(), loc='outside upper center', ncols=3, fontsize=8, frameon=False, markerscale=1.5)
+    fig.legend(*axes.flat[0].get_legend_handles_labels(), loc='outside upper center', ncols=3, fontsize=8,
+               frameon=False, markerscale=1.5)
     fig.set_layout_engine('constrained')
     return fig
 
@@ -113,6 +118,7 @@ def seen_in_bytes(
     "`seen_in`, once for each truth: all systems share their truths"
     return seen_in(np.frombuffer(content, np.uint8).reshape(shape))
 
+# %% ../../nbs/pages/02_errors.ipynb #0af66970
 def check_kept(
     clip:str,
     films, # (truth, output) uint8 (n, S, S, 3)
@@ -121,7 +127,9 @@ def check_kept(
     "Refuse kept frames that do not score what the rows say"
     scored = [capped_psnr(a, b) for a,b in zip(*films)]
     off = max(abs(np.array(scored[1:])-psnr[1:]))
-    if not off < .01: raise InputError(f'{clip}: the kept frames are not those of the rows ({off:.2f} dB apart); measure the run again.')
+    if not off < .01:
+        raise InputError(f'{clip}: the kept frames are not those of the rows ({off:.2f} dB apart); '
+                         'measure the run again.')
 
 # %% ../../nbs/pages/02_errors.ipynb #2ea99724
 def kept_take(
@@ -140,8 +148,10 @@ def kept_take(
     if not {'faces', 'turn'} <= more.keys(): more = seen_in_bytes(films[0].tobytes(), films[0].shape) | more
     hidden = np.r_[False, rows.hidden[1:].astype(bool)]
     driving = films[2] if len(films) > 2 else films[0]
-    return Take(test, clip, identity, films[0], more.pop('faces'), driving, None, hidden, frames=at, output=films[1], **more)
+    return Take(test, clip, identity, films[0], more.pop('faces'), driving, None, hidden, frames=at, output=films[1],
+                **more)
 
+# %% ../../nbs/pages/02_errors.ipynb #2a49ebe7
 def kept_of(
     rows,      # Tidy rows of one system
     samples,   # {name: frames} of its run, named by `facestudy.study.scores.sample_name`
@@ -175,7 +185,8 @@ CAUSES = {   # column: its heading, its format, what it means
     'floor':  ('photo, dB', '{:.1f}', 'PSNR of the photo that does not move'),
     'face':   ('in the face', '{:.0%}', 'share of the squared error inside the box of the face'),
     'box':    ('face box', '{:.0%}', 'share of the picture that the box covers: what spread error would give'),
-    'affine': ('motion, dB', '{:.1f}', 'PSNR won back in the face by a best small affine motion of the output: misalignment'),
+    'affine': ('motion, dB', '{:.1f}',
+               'PSNR won back in the face by a best small affine motion of the output: misalignment'),
     'colour': ('colour, dB', '{:.1f}', "PSNR won back by the truth's mean and spread of each colour"),
     'detail': ('detail', '{:.2f}', "fine detail over the truth's: below 1 blurred, above 1 grainy"),
     'leak':   ('leak', '{:.0%}', 'of the way from the truth to the driving frame, in the face'),
@@ -190,6 +201,7 @@ def causes_table(
     lines = [{'clip': take.clip, **causes(take, i)} for take,i in items]
     return pd.DataFrame(lines, columns=['clip', 'frame', *CAUSES])
 
+# %% ../../nbs/pages/02_errors.ipynb #0d266117
 def styled_causes(
     table # From `causes_table`
 ):        # A pandas Styler
@@ -212,6 +224,7 @@ def gallery_row(
     scored = capped_psnr(take.truth[i], take.output[i])
     axes[0].set_ylabel(f'{short_title(take.clip, 20)}\nframe {take.frames[i]}, {scored:.1f} dB', fontsize=7)
 
+# %% ../../nbs/pages/02_errors.ipynb #09918c70
 def gallery_figure(
     items # (`Take` with an output, index of a frame) for each row
 ):        # A matplotlib figure

@@ -39,7 +39,8 @@ from ..systems.registry import SYSTEMS
 from ..training.system import CopySource, load_system
 
 # %% ../../nbs/pages/04_showcase.ipynb #1a0ec6eb
-KINDS = {'real': 'real clip', 'hand': 'hand before the face', 'another': 'driven by another', 'beard': 'beard', 'long hair': 'long hair',
+KINDS = {'real': 'real clip', 'hand': 'hand before the face', 'another': 'driven by another', 'beard': 'beard',
+         'long hair': 'long hair',
          'gaze': 'eyes turned', 'large angle': 'large angle', 'grimace': 'strong expression', 'drawn': 'drawn'}
 
 # %% ../../nbs/pages/04_showcase.ipynb #5b27e35f
@@ -54,6 +55,7 @@ def looking(
     side = GAZE*np.sin(np.linspace(0, 2*np.pi, frames))
     return replace(m, head=m.head*.3, gaze=np.stack([side, 0*side], 1).astype(np.float32))
 
+# %% ../../nbs/pages/04_showcase.ipynb #094ee879
 def eyes_turned(
     motion # A `Motion`
 )->np.ndarray: # (T,) degrees
@@ -67,10 +69,12 @@ def has_beard(look)->bool:
     "A full beard or a goatee"
     return look.beard in ('full', 'goatee')
 
+# %% ../../nbs/pages/04_showcase.ipynb #1101f5fd
 def has_long_hair(look)->bool:
     "Long or wavy hair, and no beard"
     return look.style in ('long', 'wavy') and not look.beard
 
+# %% ../../nbs/pages/04_showcase.ipynb #f32ed9da
 LOOKS = {'beard': has_beard, 'long hair': has_long_hair}
 
 @functools.cache
@@ -91,7 +95,8 @@ def driven(
     "A person driven by another, photographic both, and the true rendering"
     a,b = film(who, motion, size),film(driver, motion, size)
     seen = np.zeros(len(motion), bool)
-    return Take('parametric cross', f's{who} by s{driver}', f's{who}', a.frames, a.faces, b.frames, b.faces, seen, a.labels)
+    return Take('parametric cross', f's{who} by s{driver}', f's{who}', a.frames, a.faces, b.frames, b.faces, seen,
+                a.labels)
 
 # %% ../../nbs/pages/04_showcase.ipynb #05ea90ee
 def real_shots(
@@ -102,6 +107,7 @@ def real_shots(
     for t in takes(store):
         if t.test == 'real': yield replace(t.shortened(evenly(np.flatnonzero(~t.hidden), keep)), what='real')
 
+# %% ../../nbs/pages/04_showcase.ipynb #6c544cb5
 def another_shots(
     store,   # As `facestudy.study.data.open_data`
     keep:int,
@@ -143,6 +149,7 @@ def look_shots(
         at,m = evenly(range(frames), keep),talking_motion(who, frames, 12)
         yield replace(driven(who, driver, m[at], size), what=look, frames=at, gaze=eyes_turned(m)[at])
 
+# %% ../../nbs/pages/04_showcase.ipynb #29903cee
 def gaze_shots(
     size:int,   # Side of the frames, pixels
     keep:int,
@@ -173,7 +180,8 @@ def shots(
     yield from look_shots(store.size, keep)
     yield from gaze_shots(store.size, keep, lookers)
     for t in probed:
-        if t.identity == probed[0].identity: yield replace(t, what=WHAT[t.test], bins=None).shortened(evenly(range(len(t)), keep))
+        if t.identity == probed[0].identity:
+            yield replace(t, what=WHAT[t.test], bins=None).shortened(evenly(range(len(t)), keep))
 
 # %% ../../nbs/pages/04_showcase.ipynb #536e4e32
 SHOWN_MEASURES = 'psnr', 'eye_error', 'pupil_error', 'deformation', 'landmark_error', 'sharpness'   # keys of `MEASURES`
@@ -186,6 +194,7 @@ def points_in(
     "Landmarks of all frames but the source, small enough to keep"
     return find_landmarks(landmarker, frames, faces[:, :4])[1:].astype(np.float16)
 
+# %% ../../nbs/pages/04_showcase.ipynb #39330977
 def given(
     i:int,    # Number of the sample
     take:Take,
@@ -195,8 +204,10 @@ def given(
     kept = {f'{i}.source': take.truth[0], f'{i}.truth': take.truth[1:],
             f'{i}.truth points': points_in(landmarker, take.truth, take.faces)}
     if take.driving is take.truth: return kept
-    return kept | {f'{i}.driving': take.driving[1:], f'{i}.driving points': points_in(landmarker, take.driving, take.driving_faces)}
+    return kept | {f'{i}.driving': take.driving[1:],
+                   f'{i}.driving points': points_in(landmarker, take.driving, take.driving_faces)}
 
+# %% ../../nbs/pages/04_showcase.ipynb #cad9516f
 def drivers(
     kept, # Of `exhibit`
     i:int # A sample
@@ -219,12 +230,13 @@ def made_by(
     rows = rows.assign(what=take.what, sample=rows.frame, gaze=gaze[rows.frame], frame=take.frames[rows.frame])
     return out[1:],points_in(landmarker, out, take.faces),rows
 
+# %% ../../nbs/pages/04_showcase.ipynb #58d770ee
 def exhibit(
     systems:dict, # Name -> trained system
     shots,        # `Take`s
     landmarker,   # As `facestudy.detectors.landmarker.Landmarker`
     device='cpu'
-)->tuple: # Tidy rows, one for each system and frame; arrays by 'SAMPLE.NAME': frames uint8 (k, S, S, 3), points float16 (k, 68, 2)
+)->tuple: # Rows of systems and frames; arrays by 'SAMPLE.NAME': frames uint8 (k, S, S, 3), points float16 (k, 68, 2)
     "Every system makes every sample. A still photograph's frames are not kept: they are the source"
     rows,kept = [],{}
     for i,take in enumerate(progress(list(shots), desc='showcase', unit='shot')):
@@ -237,7 +249,8 @@ def exhibit(
 
 # %% ../../nbs/pages/04_showcase.ipynb #7fde2bed
 SHOWN = 'suggested', 'suggested_superres', 'improved', 'first_order'
-FIRST = ['system', 'label', 'what', 'test', 'clip', 'identity', 'shot', 'sample', 'frame', 'gaze', 'hidden']   # columns before the scores
+# columns before the scores
+FIRST = ['system', 'label', 'what', 'test', 'clip', 'identity', 'shot', 'sample', 'frame', 'gaze', 'hidden']
 
 def keep_exhibit(
     folder, # Where comparison.npz and comparison.rows.csv go
@@ -262,12 +275,16 @@ def showcase(
     "Every sample by the released weights. Raises `InputError` where a system has none for this profile"
     files = {s: released_file(s, profile) for s in SHOWN}
     absent = ', '.join(s for s,f in files.items() if f is None)
-    if absent: raise InputError(f'{absent}: no weights are released for profile {profile}; train and release them, or use quick.')
+    if absent:
+        raise InputError(f'{absent}: no weights are released for profile {profile}; '
+                         'train and release them, or use quick.')
     device,store = pick_device(device),open_data(profile)
-    landmarker = load_aid('landmarker', aid_file('landmarker', aid_source('landmarker', profile), profile, device), device)
+    landmarker = load_aid('landmarker', aid_file('landmarker', aid_source('landmarker', profile), profile, device),
+                          device)
     systems = {'copy_source': CopySource(store.size)} | {s: load_system(f, device, s) for s,f in files.items()}
     rows,kept = exhibit(systems, shots(store, probes(store.size)), landmarker, device)
-    return keep_exhibit(folder or ROOT/'reports', rows, kept, {s: sha256(f)[:12] for s,f in files.items()}, store.digest)
+    return keep_exhibit(folder or ROOT/'reports', rows, kept, {s: sha256(f)[:12] for s,f in files.items()},
+                        store.digest)
 
 # %% ../../nbs/pages/04_showcase.ipynb #9aa0ab32
 def seen(
@@ -276,6 +293,7 @@ def seen(
     "The rows in which nothing hides the face"
     return rows[~rows.hidden.astype(bool)]
 
+# %% ../../nbs/pages/04_showcase.ipynb #2365012f
 def mean_measures(
     rows # Of `exhibit`
 )->pd.DataFrame: # One line per system: label, `SHOWN_MEASURES`, frames of PSNR and of the others (`faces`)
@@ -298,6 +316,7 @@ def paired(
     wide = seen(rows).pivot(index=['shot', 'sample'], columns='system', values=measure)
     return wide[[a, b]].dropna().set_axis(['a', 'b'], axis=1)
 
+# %% ../../nbs/pages/04_showcase.ipynb #d6e61546
 def duel(
     rows,   # Of `exhibit`
     a:str,  # A system
@@ -311,8 +330,10 @@ def duel(
     ahead = (d.a-d.b)*m.better
     ties = int((ahead == 0).sum())
     tail = f', and {ties} are equal' if ties else ''
-    return (f'In {len(d)} frames, {label[a]} has the {"higher" if m.better > 0 else "lower"} {m.name} in {int((ahead > 0).sum())} '
-            f'and {label[b]} in {int((ahead < 0).sum())}{tail}; the means are {d.a.mean():.3g} and {d.b.mean():.3g} {m.unit}.')
+    wins = int((ahead > 0).sum()),int((ahead < 0).sum())
+    word = 'higher' if m.better > 0 else 'lower'
+    return (f'In {len(d)} frames, {label[a]} has the {word} {m.name} in {wins[0]} and {label[b]} in {wins[1]}{tail}; '
+            f'the means are {d.a.mean():.3g} and {d.b.mean():.3g} {m.unit}.')
 
 # %% ../../nbs/pages/04_showcase.ipynb #efac7ab8
 def draw_lines(
@@ -327,6 +348,7 @@ def draw_lines(
         ax.plot(*p.T, color='k', lw=width+1, alpha=.35, solid_capstyle='round')
         ax.plot(*p.T, color=colour, lw=width, solid_capstyle='round')
 
+# %% ../../nbs/pages/04_showcase.ipynb #eeddf76a
 def show_frame(
     ax,
     image,     # uint8 (S, S, 3)
@@ -362,6 +384,7 @@ def frame_grid(
                         wspace=.05, hspace=below/side/high)
     return fig,axes
 
+# %% ../../nbs/pages/04_showcase.ipynb #62052e7a
 def name_row(
     ax, # The first of the row
     text
@@ -402,6 +425,7 @@ def strongest(
     known = rows.dropna(subset=[by]).sort_values(by, ascending=False, kind='stable').drop_duplicates(each)[:most]
     return list(zip(known.shot.astype(int), known['sample'].astype(int)))
 
+# %% ../../nbs/pages/04_showcase.ipynb #79a7281c
 def furthest(
     rows,  # Of `exhibit`
     most=4 # So many films
@@ -409,6 +433,7 @@ def furthest(
     "The frame of each film in which the eyes have turned furthest, the furthest first"
     return strongest(seen(rows)[['shot', 'sample', 'gaze']].drop_duplicates(), 'gaze', 'shot', most)
 
+# %% ../../nbs/pages/04_showcase.ipynb #d598e26e
 def most_changed(
     rows,  # Of `exhibit`, copy_source among them
     most=4 # So many kinds of sample
@@ -417,6 +442,7 @@ def most_changed(
     still = seen(rows)
     return strongest(still[still.system == 'copy_source'], 'deformation', 'what', most)
 
+# %% ../../nbs/pages/04_showcase.ipynb #b7c1f800
 def row_of(
     rows,      # Of `exhibit`
     system:str,
@@ -435,6 +461,7 @@ def eye_part(
     d = interocular(points[None])[0]
     return x-.75*d,x+.75*d,y-.3*d,y+.3*d
 
+# %% ../../nbs/pages/04_showcase.ipynb #abef31ff
 def gaze_row(
     line,   # Axes
     rows,   # Of `exhibit`
@@ -453,6 +480,7 @@ def gaze_row(
     for ax,image,box,text in zip(line, images, boxes, below): show_frame(ax, image, text, box=box)
     name_row(line[0], f'{scores[0].gaze:.0f}° turned')
 
+# %% ../../nbs/pages/04_showcase.ipynb #75c4707d
 def gaze_figure(
     rows,   # Of `exhibit`
     kept,   # Its frames
@@ -463,7 +491,8 @@ def gaze_figure(
     picks,label = furthest(rows, most),rows.groupby('system').label.first()
     fig,axes = frame_grid(len(picks), 3+len(systems), 1.75, .4, .24)
     for line,(i,k) in zip(axes, picks): gaze_row(line, rows, kept, i, k, systems)
-    for ax,title in zip(axes[0], ['source', 'driving', 'truth', *label[list(systems)]]): ax.set_title(title, fontsize=9, pad=4)
+    for ax,title in zip(axes[0], ['source', 'driving', 'truth', *label[list(systems)]]):
+        ax.set_title(title, fontsize=9, pad=4)
     return fig
 
 # %% ../../nbs/pages/04_showcase.ipynb #29dce4c4
@@ -482,9 +511,11 @@ def shape_row(
     show_frame(line[2], kept[f'{i}.truth'][k-1], points=[true])
     for ax,s,colour in zip(line[3:], systems, ('#ff9d00', '#00d5ff', '#7dff5a')):
         own = (kept[f'{i}.{s} points'][k-1], colour, 1.2)
-        show_frame(ax, kept[f'{i}.{s}'][k-1], f'deformation {row_of(rows, s, i, k).deformation:.3f}', points=[true, own])
+        show_frame(ax, kept[f'{i}.{s}'][k-1], f'deformation {row_of(rows, s, i, k).deformation:.3f}',
+                   points=[true, own])
     name_row(line[0], KINDS[row_of(rows, systems[0], i, k).what])
 
+# %% ../../nbs/pages/04_showcase.ipynb #5fc93fb8
 def shape_figure(
     rows,   # Of `exhibit`, copy_source among them
     kept,   # Its frames
@@ -495,5 +526,6 @@ def shape_figure(
     picks,label = most_changed(rows, most),rows.groupby('system').label.first()
     fig,axes = frame_grid(len(picks), 3+len(systems), 1.75)
     for line,(i,k) in zip(axes, picks): shape_row(line, rows, kept, i, k, systems)
-    for ax,title in zip(axes[0], ['source', 'driving', 'truth', *label[list(systems)]]): ax.set_title(title, fontsize=9, pad=4)
+    for ax,title in zip(axes[0], ['source', 'driving', 'truth', *label[list(systems)]]):
+        ax.set_title(title, fontsize=9, pad=4)
     return fig

@@ -35,6 +35,7 @@ def multiply_adds(
     with FlopCounterMode(display=False) as counter: list(system.animate(x, [x]*frames, batch=1))
     return counter.get_total_flops()
 
+# %% ../../nbs/study/12_bench.ipynb #28f8b30f
 def frame_cost(
     system:System # In evaluation mode
 )->float: # Multiply-adds
@@ -64,11 +65,13 @@ def saved_bytes(
     saved = {}
     def keep(t):
         storage = t.untyped_storage()
-        if storage.data_ptr() not in weights: saved[storage.data_ptr()] = (storage.nbytes(), t)   # holding t keeps its address its own
+        # holding t keeps its address its own
+        if storage.data_ptr() not in weights: saved[storage.data_ptr()] = (storage.nbytes(), t)
         return t
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t): system.losses(player, pairs)
     return sum(n for n,_ in saved.values())
 
+# %% ../../nbs/study/12_bench.ipynb #3657890d
 def step_memory(
     system:System, # As trained
     batch:int      # Pairs drawn
@@ -102,7 +105,7 @@ def bare(
     system:str, # A name in `SYSTEMS`
     profile:str # A name in `PROFILES`
 )->System:
-    "The untrained system of a profile, with an untrained judge of the right kind: costs do not depend on what weights hold"
+    "The untrained system of a profile, with an untrained judge of the right kind: costs do not depend on weights"
     settings = settings_of(system, profile, NOTHING)
     seen = settings.get('features')
     if 'features' in settings: settings['features'] = None
@@ -114,7 +117,7 @@ def bare(
 
 # %% ../../nbs/study/12_bench.ipynb #97581c02
 def peak_memory()->int: # Bytes
-    "The most memory this process has held; on Linux from /proc, because `getrusage` starts from what the parent process held"
+    "The most memory this process has held; on Linux from /proc, because `getrusage` starts from the parent's"
     status = Path('/proc/self/status')
     if not status.exists():
         unit = 1 if sys.platform == 'darwin' else 1024
@@ -155,6 +158,7 @@ def apart(
     if done.returncode: raise InputError(f'the measurement of {name} failed: {done.stderr.strip().splitlines()[-1]}')
     return json.loads(done.stdout.strip().splitlines()[-1])
 
+# %% ../../nbs/study/12_bench.ipynb #7acbe788
 def measured_apart(
     system:str,  # As `measure_here`
     profile:str,
@@ -175,8 +179,10 @@ def training_costs(
     "What training costs, with two threads"
     step,s = measure(system, profile, 'training', 2),bare(system, profile)
     counted = float('nan') if 4 % s.run_length else step_memory(s, 4)/1e6       # a system with longer runs takes no 4
-    return {'pairs/s': 1e3*step['batch']/step['ms'], 'training peak MB': step['peak']/1e6, 'step with 4 pairs, counted MB': counted}
+    return {'pairs/s': 1e3*step['batch']/step['ms'], 'training peak MB': step['peak']/1e6,
+            'step with 4 pairs, counted MB': counted}
 
+# %% ../../nbs/study/12_bench.ipynb #e9c828fd
 def bench_line(
     system:str, # A name in `SYSTEMS`
     profile:str,# A name in `PROFILES`
@@ -215,6 +221,7 @@ def timed(
     start = time.perf_counter()
     return call(*args),time.perf_counter()-start
 
+# %% ../../nbs/study/12_bench.ipynb #407b872f
 def render_here(
     size:int,   # Side of the frames, pixels
     people=4,   # Measured one after the other
@@ -225,7 +232,7 @@ def render_here(
     from facestudy.people.motion import talking_motion
     from facestudy.people.render import render
     from facestudy.people.scenes import scene
-    render(person(0), scene(0), talking_motion(0, 2), size)                # loads the kernels, and compiles them where they are new
+    render(person(0), scene(0), talking_motion(0, 2), size)  # loads the kernels, and compiles them where they are new
     set_up,busy = [],[]
     for k in range(1, people+1):
         who,seconds = timed(person, k)

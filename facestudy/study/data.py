@@ -30,6 +30,7 @@ def own_store(
     raise InputError(f'{clips}: this clip store holds {store.size} px, and {size} px are needed; '
                      'name the folder of videos instead.')
 
+# %% ../../nbs/study/02_data.ipynb #1fb2e62e
 def open_clips(
     clips,    # A folder of videos or of a clip store, or None for the embedded clips
     size:int  # Side of the images, pixels
@@ -45,12 +46,13 @@ def with_people(
     "Whether rendered people take part: by default with the embedded clips only"
     return not clips if parametric is None else parametric
 
+# %% ../../nbs/study/02_data.ipynb #c8f11d26
 def open_data(
     profile:str,    # A name in `PROFILES`
     clips=None,     # As `open_clips`
     parametric=None # As `with_people`
 ):                  # A `ClipStore` or a `JoinedStore` of the groups 'real' and 'parametric'
-    "All that a study trains and tests on. Raises `InputError` for an unknown profile, and where clips or head cannot be had"
+    "All that a study trains and tests on. Raises `InputError` for an unknown profile and where data cannot be had"
     size = profile_named(profile).size
     real = open_clips(clips, size)
     if not with_people(parametric, clips): return real
@@ -83,6 +85,7 @@ def counted(
     "How many clips some segments are cut from, and who is in them"
     return len({s.name for s in segments}),{s.identity for s in segments}
 
+# %% ../../nbs/study/02_data.ipynb #efe092c0
 def filmed_in_words(
     store # Filmed clips
 )->str:
@@ -94,6 +97,7 @@ def filmed_in_words(
     return (f'Trained on {trained} clips of {len(them)} people, '
             f'tested on {tested} clips of {len(others)} people never seen in training.')
 
+# %% ../../nbs/study/02_data.ipynb #83e22b32
 def split_in_words(
     store # As `open_data`
 )->str:

@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 from ..core import progress
 from ..detectors.landmarker import find_landmarks
-from ..measure.geometry import (deformation, eye_error, keypoint_stability, landmark_error, pupil_error, sequence_error,
+from ..measure.geometry import (deformation, eye_error, keypoint_stability, landmark_error, pupil_error,
+                                        sequence_error,
                                         transferred)
 from ..measure.metrics import detail
 from ..measure.takes import Take
@@ -34,13 +35,15 @@ def examine(
     return rows,{f'moved_{part}': share for part,share in transferred(a, b).items()}
 
 # %% ../../nbs/study/09_examine.ipynb #fd45c493
-EXAMINED = ['psnr', 'ssim', 'psnr_eyes', 'psnr_mouth', 'psnr_face', 'coherence', 'landmark_error', 'deformation', 'sequence_error',
-            'eye_error', 'pupil_error', 'sharpness']   # keys of `facestudy.measure.measures.MEASURES` that `examine` takes of each frame
+EXAMINED = ['psnr', 'ssim', 'psnr_eyes', 'psnr_mouth', 'psnr_face', 'coherence', 'landmark_error', 'deformation',
+            'sequence_error',
+            'eye_error', 'pupil_error',
+            'sharpness']  # keys of `facestudy.measure.measures.MEASURES` that `examine` takes of each frame
 
 def by_clip(
     rows,     # Of `examine`
     bins=None # (T,) of str, as `Take`
-)->pd.DataFrame: # One line for the clip ('all'), one for each bin; columns test, clip, identity, bin, frames and `EXAMINED`
+)->pd.DataFrame: # A line for the clip ('all') and each bin; columns test, clip, identity, bin, frames, `EXAMINED`
     "Means over the frames in which nothing hides the face"
     seen = rows[~rows.hidden.astype(bool)]
     parts = [seen.assign(bin='all')]
@@ -67,7 +70,7 @@ def look_at(
     take:Take,
     landmarker,
     device='cpu'
-)->tuple: # Lines of `by_clip` with stability, found and the shares moved; output uint8 (T, S, S, 3)
+)->tuple: # Lines of `by_clip` with stability, share of `found` faces, shares moved; output uint8 (T, S, S, 3)
     "Re-make one take and measure it"
     out = remake(system, take, device)
     rows,moved = examine(take, out, landmarker)
@@ -75,13 +78,14 @@ def look_at(
     found = np.isfinite(take.faces[:, :4]).all(1).mean()
     return by_clip(rows, take.bins).assign(stability=stability, found=found, **moved),out
 
+# %% ../../nbs/study/09_examine.ipynb #523a41ce
 def look_closer(
     system,    # A trained system
     takes,     # `Take`s
     landmarker,
     device='cpu',
     keep=()    # Tests of whose first clip the last frame is kept
-)->tuple: # Lines of `by_clip` with `stability`, the share of frames with a `found` face and the shares moved; {test: uint8 (4, S, S, 3)}
+)->tuple: # Lines of `look_at`; {test: uint8 (4, S, S, 3)}
     "Re-make every take and measure it; kept are source, driving frame, truth and output. Driving is as `Take.relative`"
     lines,kept = [],{}
     for take in progress(takes, desc=f'{system.name}: probes', unit='clip'):

@@ -47,7 +47,8 @@ SMOKE['monkey_net'] = dict(
 
 # %% ../../nbs/study/01_profiles.ipynb #d8ce6fc6
 SMOKE['x2face'] = dict(embedding=[8, 32], driving=[8, 32])
-SMOKE['mocogan'] = dict(run_length=2, encoders=[8, 8], decoder=8, discriminators=8)   # a video of two frames is the shortest
+# a video of two frames is the shortest
+SMOKE['mocogan'] = dict(run_length=2, encoders=[8, 8], decoder=8, discriminators=8)
 SMOKE['few_shot'] = dict(embedder=[8, 16, 16], generator=[8, 16], blocks=1, last=8, discriminator=[8, 16, 16],
                          attention=8)         # self-attention at a side of 8: a quarter of the image, and cheap
 SMOKE['puppeteer_gan'] = dict(sketcher=[8, 12], flow=[8, 12], painter=[8, 8, 12], blocks=1, hidden=8,
@@ -65,10 +66,11 @@ QUICK['improved'] = _TWO_STAGES
 QUICK['suggested_superres'] = dict(
     encoder_stages=2,                         # its networks work at 32 px, so the detector sees all of it
     motion_widths=[32, 64, 96, 96], generator_widths=[24, 48, 64, 96],
-    superres_width=12)                        # three quarters of the default: the other networks keep most of the parameters
+    superres_width=12)  # three quarters of the default: the other networks keep most of the parameters
 
 # %% ../../nbs/study/01_profiles.ipynb #6499df36
-_QUICK_HOURGLASS = [16, 4, 128]               # half the detector's published first width, 64 px halve four times to 4, an eighth of the cap
+# half the detector's published first width, 64 px halve four times to 4, an eighth of the cap
+_QUICK_HOURGLASS = [16, 4, 128]
 _QUICK_FIRST_ORDER = dict(
     detector=_QUICK_HOURGLASS, detector_scale=1.,
     motion=_QUICK_HOURGLASS, motion_scale=.5,
@@ -76,7 +78,8 @@ _QUICK_FIRST_ORDER = dict(
     discriminator=[32, 3])
 QUICK['first_order'] = _QUICK_FIRST_ORDER
 QUICK['first_order_adversarial'] = _QUICK_FIRST_ORDER
-QUICK['driving_autoencoder'] = dict(generator=_QUICK_FIRST_ORDER['generator'])   # the same painter, so that it is a fair reference
+# the same painter, so that it is a fair reference
+QUICK['driving_autoencoder'] = dict(generator=_QUICK_FIRST_ORDER['generator'])
 QUICK['monkey_net'] = dict(
     detector=_QUICK_HOURGLASS, detector_scale=.5, motion=_QUICK_HOURGLASS, motion_scale=.5,
     generator=[16, 4, 128, 2], discriminator=32, matching=[10, 10, 10, 1])
@@ -97,7 +100,8 @@ STANDARD = {}   # Constructor arguments at 128 px
 _HALF = dict(motion_widths=[48, 96, 128, 128], generator_widths=[32, 64, 128, 192])
 STANDARD['suggested'] = dict(_HALF, detector_scale=.5, motion_scale=.25)    # keypoints at 64 px, motion at 32
 STANDARD['improved'] = STANDARD['suggested']
-STANDARD['suggested_superres'] = dict(_HALF, detector_scale=1., motion_scale=.5)   # the same pixels: it works at half the side
+# the same pixels: it works at half the side
+STANDARD['suggested_superres'] = dict(_HALF, detector_scale=1., motion_scale=.5)
 _HOURGLASS = [32, 4, 512]                     # the detector's published first width, half its cap
 _STANDARD_FIRST_ORDER = dict(detector=_HOURGLASS, detector_scale=.5, motion=_HOURGLASS, motion_scale=.5,
                              generator=[48, 512, 2, 4])
@@ -130,7 +134,8 @@ PAPER['mocogan'] = dict(run_length=4, content=128)         # a batch holds four 
 PROFILES = {   # steps and batches are what the time for which the profile is meant allows
     'smoke': Profile(32, Recipe(steps=6, batch=2), SMOKE, 'efficientnet_lite0', 'float32'),
     'quick': Profile(64, Recipe(steps=600, batch=16), QUICK, 'efficientnet_lite0', 'float32'),
-    'standard': Profile(128, Recipe(steps=40000, batch=32, lr=1e-3, warmup=500), STANDARD, 'efficientnet_lite0', 'bfloat16'),
+    'standard': Profile(128, Recipe(steps=40000, batch=32, lr=1e-3, warmup=500), STANDARD, 'efficientnet_lite0',
+                        'bfloat16'),
     'paper': Profile(256, Recipe(steps=100000, batch=4, lr=5e-4, warmup=1000), PAPER, 'vgg19', 'bfloat16'),
 }
 

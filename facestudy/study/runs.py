@@ -36,6 +36,7 @@ def aid_source(
     if kept.exists() and profile != 'smoke' and not own: return f'released {sha256(kept)[:12]}'
     return f'trained {aid(name).steps}'
 
+# %% ../../nbs/study/03_runs.ipynb #0069cc2c
 def aid_file(
     name:str,    # As `aid_source`
     source:str,  # Of `aid_source`
@@ -75,10 +76,11 @@ class Run:
         defaults = {k: p.default for k,p in arguments.items() if p.default is not p.empty}
         rest = {'seed': self.seed, 'data': self.data, 'code': self.code}
         if self.aids: rest['aids'] = self.aids
-        return {'class': SYSTEMS[self.system].cls, **defaults, **json.loads(self.settings), **asdict(self.recipe), **rest}
+        return {'class': SYSTEMS[self.system].cls, **defaults, **json.loads(self.settings), **asdict(self.recipe),
+                **rest}
 
     def build(self, device='auto')->System:
-        "The untrained system; its weights are drawn from the seed, its aids are ready (and are trained first, if they must be)"
+        "The untrained system; its weights are drawn from the seed, its aids are ready (trained first, if need be)"
         sources = json.loads(self.aids or '{}')
         aids = {name: aid_file(name, source, self.profile, device) for name,source in sources.items()}
         seed_all(self.seed, 0)
@@ -102,6 +104,7 @@ def settings_of(
         settings['people'] = max(1, len(people))
     return settings
 
+# %% ../../nbs/study/03_runs.ipynb #32609e46
 def recipe_of(
     system:str,   # A name in `SYSTEMS`
     profile:str,  # A name in `PROFILES`
@@ -110,7 +113,8 @@ def recipe_of(
     "How a system is trained at a profile. Raises `InputError` for an unknown field"
     known = Recipe.__dataclass_fields__
     unknown = overrides.keys()-known.keys()
-    if unknown: raise InputError(f'{", ".join(sorted(unknown))}: no such recipe setting; use one of {", ".join(known)}.')
+    if unknown:
+        raise InputError(f'{", ".join(sorted(unknown))}: no such recipe setting; use one of {", ".join(known)}.')
     p = profile_named(profile)
     fields = {'precision': p.precision} | dict(SYSTEMS[system].recipe) | overrides
     return replace(p.recipe, **fields)

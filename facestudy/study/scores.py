@@ -31,6 +31,7 @@ def region_rows(
     if take.labels is None: return np.full((len(take)-1, len(REGION_SCORES)), np.nan)
     return score_regions(take.truth, out, take.labels)[REGION_SCORES].values
 
+# %% ../../nbs/study/05_scores.ipynb #56329a4b
 def score_take(
     take:Take,
     out:np.ndarray,     # uint8 (T, S, S, 3): what a system made of it
@@ -66,7 +67,7 @@ def measure_take(
     take:Take,
     device='cpu',
     keep=7 # Frames kept beside the source
-)->tuple: # rows; kept frames uint8 (2 or 3, keep+1, S, S, 3): truth, output and, where another person drives, driving; seconds
+)->tuple: # rows; kept frames uint8 (2 or 3, keep+1, S, S, 3): truth, output and another driver's; seconds
     "Re-make one take and score it"
     start = time.perf_counter()
     out = remake(system, take, device)
@@ -76,6 +77,7 @@ def measure_take(
     at = kept_frames(len(out), keep+1)
     return score_take(take, out, absolute),np.stack([film[at] for film in films]),seconds
 
+# %% ../../nbs/study/05_scores.ipynb #1dc1579b
 def measure(
     system:System,
     store,          # As `facestudy.study.data.open_data`
@@ -117,6 +119,7 @@ def parameters_of(
     "Trained numbers without the discriminator, which plays no part once training is over"
     return sum(p.numel() for name,p in system.named_parameters() if not name.startswith('discriminator'))
 
+# %% ../../nbs/study/05_scores.ipynb #f943ce5a
 def made_by(
     system:System,
     meta:dict # The header of its file
@@ -125,10 +128,12 @@ def made_by(
     recipe = {k: meta['recipe'][k] for k in ('batch', 'optimiser', 'precision')}
     return dict(system=meta['name'], label=SYSTEMS[meta['name']].label, profile=meta['profile'], seed=meta['seed'],
                 trained_on=meta['data'][:12], steps=meta['steps'], **recipe, parameters=parameters_of(system),
-                features=meta['features'], device=meta['device'], versions=meta['versions'], train_seconds=meta['seconds'])
+                features=meta['features'], device=meta['device'], versions=meta['versions'],
+                train_seconds=meta['seconds'])
 
 # %% ../../nbs/study/05_scores.ipynb #853fbfed
-ORDER = ['system', 'label', 'profile', 'run', 'weights', 'seed', 'data', 'trained_on', 'steps', 'batch', 'optimiser', 'precision',
+ORDER = ['system', 'label', 'profile', 'run', 'weights', 'seed', 'data', 'trained_on', 'steps', 'batch', 'optimiser',
+         'precision',
          'parameters', 'features', 'split', 'device', 'versions', *TIMINGS]   # columns behind the scores
 
 def rows_from(
@@ -143,7 +148,8 @@ def rows_from(
     rows,samples,speed = measure(system, store, device)
     with atomic(folder/'samples.npz') as tmp: np.savez_compressed(tmp, **samples)
     fps = np.nan if isinstance(system, CopySource) else round(speed, 1)
-    told = dict(made_by(system, meta), run=folder.name, weights=weights, data=store.digest[:12], split=split_in_words(store),
+    told = dict(made_by(system, meta), run=folder.name, weights=weights, data=store.digest[:12],
+                split=split_in_words(store),
                 fps=fps, **measured_here(device))
     rows = rows.assign(**{column: told[column] for column in ORDER})
     with atomic(folder/'rows.csv') as tmp: rows.to_csv(tmp, index=False, float_format='%.6f')

@@ -30,16 +30,20 @@ def seen_through(
     settings = json.loads(run.settings)
     return settings.get('features', '-') if settings.get('perceptual', 1.) else '-'
 
+# %% ../../nbs/study/07_study.ipynb #cb18469a
 def provenance(
     run:Run,
     trainer:Trainer,
     log:pd.DataFrame # Of the training
 )->dict:
     "What the header of a trained system's file says about its making"
-    return dict(run=run.id, profile=run.profile, settings=run.flat(), recipe=asdict(run.recipe), seed=run.seed, data=run.data,
-                steps=trainer.step, seconds=round(trainer.seconds, 1), device=device_name(trainer.device), versions=versions(),
+    return dict(run=run.id, profile=run.profile, settings=run.flat(), recipe=asdict(run.recipe), seed=run.seed,
+                data=run.data,
+                steps=trainer.step, seconds=round(trainer.seconds, 1), device=device_name(trainer.device),
+                versions=versions(),
                 features=seen_through(run), log=json.loads(log.to_json(orient='records')))
 
+# %% ../../nbs/study/07_study.ipynb #30eba169
 def train_run(
     run:Run,
     trainer:Trainer,
@@ -49,9 +53,11 @@ def train_run(
     "Train to the last step; a system that learns nothing is finished at once"
     if not trainer.opts: return pd.DataFrame()
     if not state.exists(): trainer.measure()                               # the curve begins with the untrained system
-    log = trainer.run(state, measure_every=max(1, run.recipe.steps//12), deadline=deadline)   # a dozen points of the curve
+    # a dozen points of the curve
+    log = trainer.run(state, measure_every=max(1, run.recipe.steps//12), deadline=deadline)
     return log if trainer.step >= run.recipe.steps else None
 
+# %% ../../nbs/study/07_study.ipynb #3f616a8f
 def fit(
     run:Run,
     store,            # As `facestudy.study.data.open_data`
@@ -110,7 +116,7 @@ def study(
     seed=0,
     device='auto',
     parametric=None,        # Rendered people too? As `facestudy.study.data.with_people`
-    released=None,          # True: measure released weights and train only what has none; None: train, with released aids;
+    released=None,  # True: measure released weights and train only what has none; None: train, with released aids;
                             # False: train the aids too
     minutes=None,           # Stop after so long; the next call goes on
     **overrides             # Recipe fields to change
@@ -154,5 +160,6 @@ def fit_superres(
     faces = face_patches([store.frames(s.name)[s.start:s.stop] for s in store.segments('train')])
     model,log = train_superres(faces, steps, seed=seed, device=pick_device(device))
     end = log.iloc[-20:].mean()                                            # one step is noisy
-    save_superres(path, model, steps=steps, seed=seed, data=store.digest, loss=float(end.loss), bicubic=float(end.bicubic))
+    save_superres(path, model, steps=steps, seed=seed, data=store.digest, loss=float(end.loss),
+                  bicubic=float(end.bicubic))
     return path

@@ -25,6 +25,7 @@ def own_take(
     x,faces = np.array(store.frames(s.name)[part]),np.array(store.faces(s.name)[part])
     return Take(test, s.name, s.identity, x, faces, x, faces, store.hidden(s.name)[part], labels)
 
+# %% ../../nbs/study/04_takes.ipynb #acc8bdf8
 def other_take(
     people,     # A store of rendered people
     truth:str,  # A clip of it
@@ -54,7 +55,7 @@ def remake(
     system:System,
     take:Take,
     device='cpu',
-    relative=None # Add the driver's motion to the source's pose? None: as `Take.relative`; with one person it makes no difference
+    relative=None # Add the driver's motion to the source's pose? None: as `Take.relative`
 )->np.ndarray: # uint8 (T, S, S, 3)
     "The output of a system for a take"
     boxes = torch.as_tensor(take.driving_faces).float().to(device)
