@@ -21,8 +21,9 @@ from .data.clips import MARGIN, square_around
 from .data.landmarks import Track, detect_faces, largest_face, track_face
 from .measure.metrics import PSNR_CAP, psnr, ssim
 from .media import Video, read_image, resize, write_video
-from .method.superres import enlarge, load_superres
-from .training.system import load_system
+from .method.superres import enlarge
+from .nets import load_net
+from .nets import load_net
 
 # %% ../nbs/04_animate.ipynb #37dbdbae
 def crop_square(
@@ -186,7 +187,7 @@ def noted():
 def _ready(system, device):
     "A system, loaded if it is a path, on its device"
     device = pick_device(device) if isinstance(device, str) else device
-    if isinstance(system, (str, Path)): system = load_system(system)
+    if isinstance(system, (str, Path)): system = load_net(system, 'system')
     return system.to(device).eval(),device
 
 def _run(system, device, source, face, driving, relative):
@@ -221,7 +222,7 @@ def animate_photo(
     if size is not None and not 16 <= size <= 2048:
         raise InputError(f'size {size} is out of range; give 16 to 2048 pixels.')
     system,device = _ready(system, device)
-    if isinstance(superres, (str, Path)): superres = load_superres(superres)
+    if isinstance(superres, (str, Path)): superres = load_net(superres, 'superres')
     with noted() as notes, torch.no_grad():
         source_crop(photo, system.size)  # a photo without a face fails before the video is read
         film = Driving(need_file(driving), system.size, progress=progress)

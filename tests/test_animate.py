@@ -16,7 +16,8 @@ from facestudy.core import InputError, to_numpy
 from facestudy.data.landmarks import detect_faces
 from facestudy.media import Video, read_video, write_video
 from facestudy.measure.metrics import summarise
-from facestudy.method.superres import SuperResolution, save_superres
+from facestudy.method.superres import SuperResolution
+from facestudy.nets import save_net
 
 PHOTO = data.astronaut()[:300, 60:420]
 
@@ -139,7 +140,7 @@ def test_sound_is_kept_and_cut_at_the_end(made, tmp_path):
 
 
 def test_superres_and_size(made, tmp_path):
-    save_superres(tmp_path/'sr.safetensors', SuperResolution(4))
+    save_net(tmp_path/'sr.safetensors', SuperResolution(4), 'superres')
     a = run(made, tmp_path/'a.mp4', superres=tmp_path/'sr.safetensors')
     assert a['size'] == 128 == Video(tmp_path/'a.mp4').size[0]
     b = run(made, tmp_path/'b.mp4', superres=SuperResolution(4), size=90)

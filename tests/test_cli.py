@@ -19,15 +19,17 @@ from facestudy.data.clips import build_store
 from facestudy.core import ROOT, save_tensors, to_numpy
 from facestudy.media import Video, read_video, write_video
 from facestudy.people.head import head_asset
-from facestudy.method.superres import SuperResolution, save_superres
-from facestudy.training.system import CopySource, save_system
+from facestudy.method.superres import SuperResolution
+from facestudy.nets import save_net
+from facestudy.training.system import CopySource
+from facestudy.nets import save_net
 from test_animate import PHOTO, _bad, _kinds, face_frames, made, save_photo    # `made` is a fixture
 
 @pytest.fixture(scope='session')
 def weights(tmp_path_factory):
     "A trained system's file: the one that needs no training"
     f = tmp_path_factory.mktemp('weights')/'copy.safetensors'
-    save_system(f, CopySource(size=64))
+    save_net(f, CopySource(size=64), 'system')
     return f
 
 def run(capsys, *argv):
@@ -86,7 +88,7 @@ def test_relative_by_default_absolute_on_request(capsys, made, weights, tmp_path
     assert asked == [True, False]
 
 def test_animate_superres_and_size(capsys, made, weights, tmp_path):
-    save_superres(tmp_path/'sr.safetensors', SuperResolution(4))
+    save_net(tmp_path/'sr.safetensors', SuperResolution(4), 'superres')
     assert 'of 128 px' in animate(capsys, made, weights, tmp_path/'a.mp4', superres=tmp_path/'sr.safetensors')[1]
     assert 'of 96 px' in animate(capsys, made, weights, tmp_path/'b.mp4', size=96)[1]
 

@@ -6,7 +6,7 @@ from facestudy.systems.driving_autoencoder import DrivingAutoencoder
 from facestudy.systems.first_order import FirstOrder
 from facestudy.grids import make_grid
 from facestudy.data.pairs import Pairs
-from facestudy.training.system import load_system, save_system
+from facestudy.nets import load_net, save_net
 
 TINY = dict(size=32, generator=(8, 32, 2, 1), perceptual=0., pixels=1.)
 
@@ -70,6 +70,6 @@ def test_frames_are_lazy_and_do_not_depend_on_the_batch():
 
 def test_save_and_load(tmp_path):
     system,x = tiny().eval(), torch.rand(2, 3, 32, 32)
-    save_system(tmp_path/'d.safetensors', system)
-    again = load_system(tmp_path/'d.safetensors', expect='driving_autoencoder')
+    save_net(tmp_path/'d.safetensors', system, 'system')
+    again = load_net(tmp_path/'d.safetensors', 'system', expect='driving_autoencoder')
     assert np.array_equal(clip(again, x[0], [x[1]]), clip(system, x[0], [x[1]]))

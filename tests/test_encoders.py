@@ -9,7 +9,7 @@ from facestudy.method.keypoints import KeypointDetector, face_prior
 from facestudy.systems.suggested_superres import SuggestedSuperres
 from facestudy.training.recipe import Recipe
 from facestudy.training.trainer import Trainer
-from facestudy.training.system import load_system, save_system
+from facestudy.nets import load_net, save_net
 
 TINY = dict(encoder_stages=2, motion_widths=[8, 16, 16], generator_widths=[8, 16, 16], perceptual=0., pixels=1.)
 
@@ -30,8 +30,8 @@ def test_every_encoder_learns(name):
 def test_pretrained_weights_do_not_matter_to_a_loaded_system(tmp_path):
     pretrained = dict(encoder='efficientnet_lite0', encoder_weights='imagenet')
     system = SuggestedSuperres(32, superres_width=0, adversarial=0., **pretrained, **TINY)
-    save_system(tmp_path/'a.safetensors', system)
-    again = load_system(tmp_path/'a.safetensors')
+    save_net(tmp_path/'a.safetensors', system, 'system')
+    again = load_net(tmp_path/'a.safetensors', 'system')
     for a,b in zip(system.state_dict().values(), again.state_dict().values()): assert torch.equal(a, b)
 
 

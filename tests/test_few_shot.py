@@ -8,7 +8,7 @@ from facestudy.systems.few_shot import FewShot, ProjectionDiscriminator, SelfAtt
 from facestudy.detectors.landmarker import Landmarker
 from facestudy.data.pairs import Pairs
 from facestudy.systems.suggested import transfer
-from facestudy.training.system import load_system, save_system
+from facestudy.nets import load_net, save_net
 
 TINY = dict(size=32, embedder=[8, 16, 16], generator=[8, 16], blocks=1, last=8, discriminator=[8, 16, 16], attention=8, perceptual=0., pixels=1., adversarial=.1, feature=1., match=.1)
 FACE = torch.tensor([0., 0, .5, .5])
@@ -146,9 +146,9 @@ def test_discriminator_knows_people():
 def test_saved_and_loaded_without_its_discriminator(tmp_path):
     s = system()
     s.take_aid('landmarker', Landmarker(16))
-    save_system(tmp_path/'s.safetensors', s); save_system(tmp_path/'slim.safetensors', s, slim=True)
+    save_net(tmp_path/'s.safetensors', s, 'system'); save_net(tmp_path/'slim.safetensors', s, 'system', slim=True)
     for f in ('s', 'slim'):
-        t = load_system(tmp_path/f'{f}.safetensors')
+        t = load_net(tmp_path/f'{f}.safetensors', 'system')
         assert t.discriminator is None and t.config['people'] == 3
         drive = [torch.rand(3, 32, 32)]
         a,b = (next(o.animate(drive[0], drive)).astype(int) for o in (s, t))
@@ -171,6 +171,6 @@ def test_fine_tuning_adapts_a_copy(people, tmp_path):
     assert new.config['tuned'] == ('pixels, adversarial, feature' if people else 'pixels')
     error = lambda o: np.abs(np.stack(list(o.animate(frames[0], frames, faces[0], faces)))/255 - frames.permute(0, 2, 3, 1).numpy()).mean()
     assert error(new) < .98*error(s)                                               # noise, but its colours and contrast can be met
-    save_system(tmp_path/'t.safetensors', new)
-    again = load_system(tmp_path/'t.safetensors')
+    save_net(tmp_path/'t.safetensors', new, 'system')
+    again = load_net(tmp_path/'t.safetensors', 'system')
     assert torch.equal(again.psi, new.psi) and abs(error(again)-error(new)) < 1e-6

@@ -7,7 +7,7 @@ from facestudy.method.generator import Discriminator
 from facestudy.data.pairs import Pairs
 from facestudy.training.recipe import Recipe
 from facestudy.training.trainer import Trainer
-from facestudy.training.system import load_system, save_system
+from facestudy.nets import load_net, save_net
 from test_training import toy_store
 
 TINY = dict(size=32, detector=[8, 3, 32], detector_scale=1., motion=[8, 3, 32], motion_scale=1., generator=[8, 32, 2, 1], perceptual=0., pixels=1.)
@@ -100,8 +100,8 @@ def test_learns_with_a_judge(precision):
 
 def test_saved_and_loaded(tmp_path):
     system,source = tiny(**GAME).eval(),torch.rand(3, 32, 32)
-    save_system(tmp_path/'m.safetensors', system)
-    again = load_system(tmp_path/'m.safetensors')
+    save_net(tmp_path/'m.safetensors', system, 'system')
+    again = load_net(tmp_path/'m.safetensors', 'system')
     a,b = (next(s.animate(source, [source.flip(-1)])) for s in (system, again))
     assert (a == b).all()
     del system.discriminator

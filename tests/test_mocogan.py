@@ -5,7 +5,7 @@ import torch
 from facestudy.core import InputError, seed_all
 from facestudy.systems.mocogan import MoCoGAN, RunDiscriminator, UnconditionalMoCoGAN, train_unconditional
 from facestudy.data.pairs import Pairs
-from facestudy.training.system import load_system, save_system
+from facestudy.nets import load_net, save_net
 
 TINY = dict(size=32, encoders=[8, 8], decoder=8, discriminators=8)
 
@@ -114,9 +114,9 @@ def test_animates_lazily():
 
 def test_survives_the_disk_without_discriminators(tmp_path):
     f,s = tmp_path/'s.safetensors', MoCoGAN(**TINY).eval()
-    save_system(f, s)
+    save_net(f, s, 'system')
     source,video = torch.rand(3, 32, 32), torch.rand(5, 3, 32, 32)
-    assert (frames(load_system(f, expect='mocogan'), source, video) == frames(s, source, video)).all()
+    assert (frames(load_net(f, 'system', expect='mocogan'), source, video) == frames(s, source, video)).all()
     del s.discriminator
     assert frames(s, source, video).shape == (5, 32, 32, 3)
 

@@ -7,7 +7,7 @@ from facestudy.systems.monkey_net import MonkeyNet, ShiftedMotion, WarpedUNet, d
 from facestudy.data.pairs import Pairs
 from facestudy.training.recipe import Recipe
 from facestudy.training.trainer import Trainer
-from facestudy.training.system import load_system, save_system
+from facestudy.nets import load_net, save_net
 from test_training import toy_store
 
 TINY = dict(size=32, detector=[8, 3, 32], detector_scale=1., motion=[8, 3, 32], motion_scale=.5, generator=[8, 3, 32, 1],
@@ -133,8 +133,8 @@ def test_relative_motion_keeps_driving_covariances(monkeypatch):
 
 def test_saved_and_loaded(tmp_path):
     system,source = tiny().eval(),torch.rand(3, 32, 32)
-    save_system(tmp_path/'m.safetensors', system)
-    again = load_system(tmp_path/'m.safetensors', expect='monkey_net')
+    save_net(tmp_path/'m.safetensors', system, 'system')
+    again = load_net(tmp_path/'m.safetensors', 'system', expect='monkey_net')
     for a,b in zip(system.animate(source, [source.flip(-1)]*3), again.animate(source, [source.flip(-1)]*3)): assert (a == b).all()
 
 
@@ -148,8 +148,8 @@ def test_animates_without_its_discriminator():
 def test_released_without_its_discriminator(tmp_path):
     "Half precision moves colours by a few levels at most, keypoints hardly"
     system,x = tiny().eval(),torch.rand(1, 3, 32, 32)
-    save_system(tmp_path/'m.safetensors', system, slim=True)
-    again = load_system(tmp_path/'m.safetensors')
+    save_net(tmp_path/'m.safetensors', system, 'system', slim=True)
+    again = load_net(tmp_path/'m.safetensors', 'system')
     assert (again.keypoints(x)['points']-system.keypoints(x)['points']).abs().max() < .02
     a,b = (next(s.animate(x[0], [x[0].flip(-1)])).astype(int) for s in (system, again))
     assert abs(a-b).max() <= 8

@@ -9,7 +9,7 @@ from facestudy.detectors.landmarker import Landmarker
 from facestudy.data.pairs import Pairs
 from facestudy.detectors.parser import PARTS, Parser, one_hot
 from facestudy.systems.puppeteer_gan import GROUPS, Flow, Painter, PuppeteerGAN, Sketcher, feature_distance, hinge_loss, landmark_maps, layout_loss
-from facestudy.training.system import load_system, save_system
+from facestudy.nets import load_net, save_net
 
 TINY = dict(size=32, sketcher=(8, 12), flow=(8, 12), painter=(8, 8, 12), blocks=1, hidden=8, fold=2, discriminator=(8, 2), perceptual=0.)
 COND = len(PARTS)+len(GROUPS)
@@ -122,8 +122,8 @@ def test_aids_stay_frozen(system):
 
 def test_round_trip(tmp_path, system):
     system.take_aid('parser', Parser(16))
-    save_system(tmp_path/'s.safetensors', system)
-    back = load_system(tmp_path/'s.safetensors', expect='puppeteer_gan')
+    save_net(tmp_path/'s.safetensors', system, 'system')
+    back = load_net(tmp_path/'s.safetensors', 'system', expect='puppeteer_gan')
     source,driving = torch.rand(3, 32, 32),torch.rand(2, 3, 32, 32)
     assert all((p == q).all() for p,q in zip(system.eval().animate(source, driving), back.animate(source, driving)))
 

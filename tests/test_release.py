@@ -13,7 +13,7 @@ from facestudy.study.release import released_file
 from facestudy.study.runs import checkpoints_dir, plan, runs_dir
 from facestudy.study.scores import TIMINGS
 from facestudy.study.study import study
-from facestudy.training.system import load_system, system_meta
+from facestudy.nets import load_net, net_meta
 
 NAMES = ['copy_source', 'suggested', 'few_shot']
 
@@ -42,7 +42,7 @@ def test_what_is_released(shipped):
 
 def test_the_card_says_how_it_was_made(shipped):
     d,rows,_ = shipped
-    text,meta = (checkpoints_dir()/'few_shot.md').read_text(),system_meta(checkpoints_dir()/'few_shot.safetensors')
+    text,meta = (checkpoints_dir()/'few_shot.md').read_text(),net_meta(checkpoints_dir()/'few_shot.safetensors', 'system')
     for word in (meta['run'], meta['data'], meta['device'], 'Apache-2.0', 'parametric cross', '12 pairs',
                  'the best of 1'):
         assert word in text, word
@@ -74,7 +74,7 @@ def test_released_weights_animate_by_name(shipped, monkeypatch, tmp_path):
     "A newcomer has no runs; own runs of more than smoke come first"
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path))
     assert find_system('suggested') == checkpoints_dir()/'suggested.safetensors'
-    assert load_system(find_system('few_shot')).discriminator is None
+    assert load_net(find_system('few_shot'), 'system').discriminator is None
 
 def test_no_run_no_release(shipped, tmp_path, monkeypatch):
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path))

@@ -25,7 +25,8 @@ from facestudy.study.takes import remake, takes
 from facestudy.systems.registry import SYSTEMS
 from facestudy.pages.tables import has_people, of_test, people_table, table1
 from facestudy.pages.figures import samples_of_test
-from facestudy.training.system import CopySource, System, load_system
+from facestudy.training.system import CopySource, System
+from facestudy.nets import load_net
 from conftest import short_curve
 
 
@@ -190,7 +191,7 @@ def test_with_one_person_relative_and_absolute_are_one(joined, tmp_path, monkeyp
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path))
     own,cross = [next(t for t in takes(joined) if t.test == k) for k in ('parametric self', 'parametric cross')]
     for name in ('improved', 'first_order'):
-        system = load_system(fit(plan(name, 'smoke', joined, steps=1), joined, 'cpu'))
+        system = load_net(fit(plan(name, 'smoke', joined, steps=1), joined, 'cpu'), 'system')
         a,b = (remake(system, own, relative=r).astype(int) for r in (True, False))
         assert np.abs(a-b).max() <= 1, name
         assert remake(system, own, relative=None).shape == own.truth.shape
@@ -316,7 +317,7 @@ def test_a_system_holds_its_aids_frozen(embedded, smoke, tmp_path, monkeypatch):
     for aid in smoke.runs.glob('*.safetensors'): shutil.copy(aid, tmp_path)
     run = plan('puppeteer_gan', 'smoke', embedded, steps=2)
     assert 'trained' in run.aids
-    system = load_system(fit(run, embedded, 'cpu'))
+    system = load_net(fit(run, embedded, 'cpu'), 'system')
     for name in system.aids:
         trained = load_aid(name, fit_aid(name, tmp_path, small=True, device='cpu')).state_dict()
         for k,v in getattr(system, name).state_dict().items(): assert torch.equal(v, trained[k]), (name, k)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from facestudy.core import InputError, seed_all, to_numpy
 from facestudy.data.pairs import Pairs
-from facestudy.training.system import load_system, save_system
+from facestudy.nets import load_net, save_net
 from facestudy.systems.x2face import UNet, X2Face, blend, look
 
 TINY = dict(size=32, embedding=(8, 32), driving=(8, 32))
@@ -124,8 +124,8 @@ def test_it_learns_a_shift():
 
 def test_save_and_load(tmp_path):
     system,x = shaken(perceptual=0.), torch.rand(2, 3, 32, 32)
-    save_system(tmp_path/'x.safetensors', system)
-    again = load_system(tmp_path/'x.safetensors', expect='x2face')
+    save_net(tmp_path/'x.safetensors', system, 'system')
+    again = load_net(tmp_path/'x.safetensors', 'system', expect='x2face')
     assert np.array_equal(clip(again, x[0], [x[1]]), clip(system, x[0], [x[1]]))
 
 

@@ -26,10 +26,6 @@ class Aid:
     score:Callable # (model, store) -> one number on the held-out people
     steps:int      # Updates of the real one
 
-    def get(self, what):
-        "Old name, removed at merge: `save_net(path, model, name, **notes)`"
-        return lambda path, model, **notes: save_net(path, model, type(model).__name__.lower(), **notes)
-
 AIDS = {'landmarker': Aid(train_landmarker, landmarker_score, 2000),
         'parser': Aid(train_parser, parser_score, 1000)}
 

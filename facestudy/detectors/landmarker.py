@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['POINTS', 'MIRRORED', 'SIDE', 'REACH', 'DOWN', 'LUMA', 'crop_map', 'into_frame', 'into_crop', 'grey', 'crop_faces',
            'mean_place', 'Landmarker', 'training_crops', 'train_landmarker', 'find_landmarks', 'landmarks_in',
-           'mean_landmarker', 'landmark_errors', 'landmarker_score', 'save_landmarker', 'load_landmarker']
+           'mean_landmarker', 'landmark_errors', 'landmarker_score']
 
 # %% ../../nbs/detectors/01_landmarker.ipynb #19e69f3f
 from functools import partial
@@ -294,12 +294,3 @@ def landmarker_score(
 )->float: # A share of the outer eye distance; lower is better
     "Mean error on the held-out people"
     return float(landmark_errors(partial(find_landmarks, model), store).error.mean())
-
-# %% ../../nbs/detectors/01_landmarker.ipynb #01633a4f
-def save_landmarker(path, model, **notes):
-    "Old name, removed at merge: `save_net(path, model, 'landmarker', **notes)`"
-    save_net(path, model, 'landmarker', **notes)
-
-def load_landmarker(path, device='cpu'):
-    "Old name, removed at merge: `load_net(path, 'landmarker', device)`"
-    return load_net(path, 'landmarker', device)

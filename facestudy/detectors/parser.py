@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'SIDE', 'COLOURS', 'one_hot', 'layout_picture', 'Parser', 'parse', 'training_layouts', 'train_parser', 'iou',
-           'parser_scores', 'parser_score', 'save_parser', 'load_parser']
+           'parser_scores', 'parser_score']
 
 # %% ../../nbs/detectors/02_parser.ipynb #8c946d96
 import numpy as np
@@ -221,12 +221,3 @@ def parser_score(
 )->float: # 0 to 1; higher is better
     "Mean intersection over union of the parts on the held-out people"
     return float(parser_scores(model, store).iou.mean())
-
-# %% ../../nbs/detectors/02_parser.ipynb #29c43cc4
-def save_parser(path, model, **notes):
-    "Old name, removed at merge: `save_net(path, model, 'parser', **notes)`"
-    save_net(path, model, 'parser', **notes)
-
-def load_parser(path, device='cpu'):
-    "Old name, removed at merge: `load_net(path, 'parser', device)`"
-    return load_net(path, 'parser', device)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['degrade', 'bicubic', 'conv3', 'Down', 'Up', 'SuperResolution', 'superres_cost', 'sr_loss', 'face_patches',
-           'train_superres', 'enlarge', 'save_superres', 'load_superres']
+           'train_superres', 'enlarge']
 
 # %% ../../nbs/method/07_superres.ipynb #13259808
 import numpy as np
@@ -180,12 +180,3 @@ def enlarge(
     model.train(was)
     h,w = (s*model.scale for s in frames.shape[1:3])
     return np.concatenate(outs) if outs else np.zeros((0, h, w, 3), np.uint8)
-
-# %% ../../nbs/method/07_superres.ipynb #926491a9
-def save_superres(path, model, **notes):
-    "Old name, removed at merge: `save_net(path, model, 'superres', **notes)`"
-    save_net(path, model, 'superres', **notes)
-
-def load_superres(path, device='cpu'):
-    "Old name, removed at merge: `load_net(path, 'superres', device)`"
-    return load_net(path, 'superres', device)

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..core import ROOT, write_text
 
 # %% ../../nbs/pages/08_readme.ipynb #a3e5336f
-GROUND = 'core', 'media', 'grids'
+GROUND = 'core', 'nets', 'fit', 'media', 'grids'
 ROOMS = 'data', 'people', 'method', 'detectors', 'measure', 'training', 'systems', 'study', 'pages'
 
 def notebooks()->list:

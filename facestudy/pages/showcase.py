@@ -36,7 +36,8 @@ from ..study.runs import aid_file, aid_source
 from ..study.takes import own_take, remake, takes
 from ..systems.few_shot import LINES
 from ..systems.registry import SYSTEMS
-from ..training.system import CopySource, load_system
+from ..training.system import CopySource
+from ..nets import load_net
 
 # %% ../../nbs/pages/04_showcase.ipynb #1a0ec6eb
 KINDS = {'real': 'real clip', 'hand': 'hand before the face', 'another': 'driven by another', 'beard': 'beard',
@@ -281,7 +282,7 @@ def showcase(
     device,store = pick_device(device),open_data(profile)
     landmarker = load_aid('landmarker', aid_file('landmarker', aid_source('landmarker', profile), profile, device),
                           device)
-    systems = {'copy_source': CopySource(store.size)} | {s: load_system(f, device, s) for s,f in files.items()}
+    systems = {'copy_source': CopySource(store.size)} | {s: load_net(f, 'system', device, s) for s,f in files.items()}
     rows,kept = exhibit(systems, shots(store, probes(store.size)), landmarker, device)
     return keep_exhibit(folder or ROOT/'reports', rows, kept, {s: sha256(f)[:12] for s,f in files.items()},
                         store.digest)

@@ -30,7 +30,7 @@ from .runs import Run, aid_file, aid_source, plan, runs_dir
 from .study import fit
 from .data import group_of, open_data
 from ..training.farm import farm
-from ..training.system import load_system, system_meta
+from ..nets import load_net, net_meta
 
 # %% ../../nbs/study/10_ablation.ipynb #d8860f25
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def probes_of(task, store)->list:
 def about(
     task:dict,  # As `work`
     run:Run,
-    meta,       # Of the trained system, as `system_meta`
+    meta,       # Of the trained system, as `net_meta`
     parameters, # How many the generator has
     seconds     # Of the measuring
 )->dict:
@@ -278,7 +278,7 @@ def work(
     store,device = data_of(task['cell'], task['profile'], task['clips']),pick_device(task['device'])
     run = run_of(task['cell'], task['profile'], store, task['seed'], task['lr'])
     weights = fit(run, store, task['device'])
-    system,meta,start = load_system(weights, device),system_meta(weights),time.perf_counter()
+    system,meta,start = load_net(weights, 'system', device),net_meta(weights, 'system'),time.perf_counter()
     tests = LOOKS if task['seed'] == 0 else ()
     rows,look = look_closer(system, probes_of(task, store), landmarker_of(task['profile'], device), device, tests)
     parameters = sum(p.numel() for name,p in system.named_parameters() if not name.startswith('discriminator'))

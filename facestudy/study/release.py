@@ -18,7 +18,8 @@ from .data import open_data
 from .runs import checkpoints_dir, runs_dir
 from .scores import rows_from
 from ..systems.registry import SYSTEMS, system_class
-from ..training.system import System, load_system, save_system, system_meta
+from ..training.system import System
+from ..nets import load_net, save_net, net_meta
 
 # %% ../../nbs/study/06_release.ipynb #6bac0b04
 def metrics_of(
@@ -38,7 +39,7 @@ def finished(
     "The finished and measured runs of a system"
     def fits(folder):
         if not (folder/'system.safetensors').exists(): return False
-        meta = system_meta(folder/'system.safetensors')
+        meta = net_meta(folder/'system.safetensors', 'system')
         return (meta['name'], meta.get('profile'), meta['data']) == (system, profile, data)
     found = [f.parent for f in sorted(runs_dir().glob(f'{profile}-{system}-*/rows.csv')) if fits(f.parent)]
     return sorted(found, key=lambda folder: -metrics_of(pd.read_csv(folder/'rows.csv'))['real']['psnr'])
@@ -89,7 +90,7 @@ def card(
     chosen=1  # Out of so many runs
 )->str: # Markdown
     "The card of a system's released weights"
-    m = system_meta(path)
+    m = net_meta(path, 'system')
     entry,batch = SYSTEMS[m['name']],m['recipe']['batch']
     untrained,last = held_out_scores(m['log'])
     scores = [f"| {test} | {s['psnr']:.2f} | {s['ssim']:.3f} | {s['clips']:.0f} | {s['frames']:.0f} |" for test,
@@ -130,7 +131,7 @@ def release_aid(
     path = checkpoints_dir()/f'{name}.safetensors'
     if not path.exists():
         model,meta = halved(name, fit_aid(name, runs_dir(), small=profile == 'smoke'))
-        aid(name).get('save')(path, model, **{k: meta[k] for k in ('steps', 'seed', 'data', 'loss', 'score')})
+        save_net(path, model, name, **{k: meta[k] for k in ('steps', 'seed', 'data', 'loss', 'score')})
     meta,megabytes = load_tensors(path)[1],path.stat().st_size/1e6
     told = {k: meta[k] for k in ('steps', 'seed', 'data', 'score')}
     write_text(path.with_suffix('.md'), AID_CARD.format(name=name, megabytes=megabytes, digest=sha256(path), **told))
@@ -144,10 +145,10 @@ def release_system(
     "Release the best run of a system, with its card"
     best,path = runs[0],checkpoints_dir()/f'{system}.safetensors'
     metrics = metrics_of(pd.read_csv(best/'rows.csv'))
-    trained,meta = load_system(best/'system.safetensors'),system_meta(best/'system.safetensors')
+    trained,meta = load_net(best/'system.safetensors', 'system'),net_meta(best/'system.safetensors', 'system')
     trained.name = system
-    own = ('kind', 'class', 'name', 'version', 'config')     # what `save_system` writes itself
-    save_system(path, trained, slim=True, **{k: v for k,v in meta.items() if k not in own})
+    own = ('kind', 'class', 'name', 'version', 'config')     # what `save_net` writes itself
+    save_net(path, trained, 'system', slim=True, **{k: v for k,v in meta.items() if k not in own})
     write_text(path.with_suffix('.md'), card(path, metrics, len(runs)))
     return system,path.stat().st_size/1e6,len(runs),metrics['real']['psnr']
 
@@ -178,7 +179,7 @@ def released_file(
 )->Path: # None where no weights of this system are released for this profile
     "The released weights of a system"
     path = checkpoints_dir()/f'{system}.safetensors'
-    return path if path.exists() and system_meta(path).get('profile') == profile else None
+    return path if path.exists() and net_meta(path, 'system').get('profile') == profile else None
 
 # %% ../../nbs/study/06_release.ipynb #d2de265f
 def released_rows(
@@ -187,7 +188,7 @@ def released_rows(
     device='auto'
 )->pd.DataFrame: # As `facestudy.study.scores.rows_from`
     "The rows of released weights on the tests of a store, computed at most once on this machine"
-    meta = system_meta(path)
+    meta = net_meta(path, 'system')
     folder = runs_dir()/f"released-{meta['name']}-{short_hash([sha256(path), store.digest])}"
     if (folder/'rows.csv').exists(): return pd.read_csv(folder/'rows.csv')
     write_text(folder/'run.json', json.dumps(meta['settings'], indent=1))

@@ -18,7 +18,8 @@ from ..measure.takes import Take
 from .data import split_in_words
 from .takes import remake, takes
 from ..systems.registry import SYSTEMS
-from ..training.system import CopySource, System, load_system, system_meta
+from ..training.system import CopySource, System
+from ..nets import load_net, net_meta
 
 # %% ../../nbs/study/05_scores.ipynb #7a6f4a84
 REGION_SCORES = [f'{m}_{r}' for m in ('psnr', 'ssim') for r in ('eyes', 'mouth', 'face')]
@@ -144,7 +145,7 @@ def rows_from(
     weights='trained here'
 )->pd.DataFrame: # One row per test frame, as `score_take`; cost and provenance in columns
     "Measure a trained system on the tests of a store"
-    system,meta = load_system(path, device),system_meta(path)
+    system,meta = load_net(path, 'system', device),net_meta(path, 'system')
     rows,samples,speed = measure(system, store, device)
     with atomic(folder/'samples.npz') as tmp: np.savez_compressed(tmp, **samples)
     fps = np.nan if isinstance(system, CopySource) else round(speed, 1)

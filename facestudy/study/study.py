@@ -11,7 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 import pandas as pd
 from ..core import atomic, device_name, pick_device, short_hash, versions, write_text
-from ..method.superres import face_patches, save_superres, train_superres
+from ..method.superres import face_patches, train_superres
+from ..nets import save_net
 from .data import group_of, open_clips, open_data
 from .profiles import profile_named
 from .release import released_file, released_rows
@@ -20,7 +21,7 @@ from .scores import rows_from
 from ..systems.registry import SYSTEMS, system_class
 from ..training.trainer import Trainer
 from ..training.reenact import held_out
-from ..training.system import save_system
+from ..nets import save_net
 
 # %% ../../nbs/study/07_study.ipynb #41e8417c
 def seen_through(
@@ -74,7 +75,7 @@ def fit(
     log = train_run(run, trainer, state, deadline)
     if log is None: return None
     with atomic(folder/'log.csv') as tmp: log.to_csv(tmp, index=False)
-    with trainer.averaged() as system: save_system(final, system, **provenance(run, trainer, log))
+    with trainer.averaged() as system: save_net(final, system, 'system', **provenance(run, trainer, log))
     state.unlink(missing_ok=True)
     return final
 
@@ -160,6 +161,6 @@ def fit_superres(
     faces = face_patches([store.frames(s.name)[s.start:s.stop] for s in store.segments('train')])
     model,log = train_superres(faces, steps, seed=seed, device=pick_device(device))
     end = log.iloc[-20:].mean()                                            # one step is noisy
-    save_superres(path, model, steps=steps, seed=seed, data=store.digest, loss=float(end.loss),
+    save_net(path, model, 'superres', steps=steps, seed=seed, data=store.digest, loss=float(end.loss),
                   bicubic=float(end.bicubic))
     return path

@@ -22,10 +22,6 @@ from .reenact import held_out, held_out_psnr
 from .state import pack, same_layout, unpack
 from .system import System
 
-# %% ../../nbs/training/05_trainer.ipynb #ca36c5ad
-from .reenact import reenact
-from .system import CopySource, load_system, save_system, system_meta
-
 # %% ../../nbs/training/05_trainer.ipynb #7df5730e
 def param_groups(
     modules # The networks of one player
