@@ -15,7 +15,7 @@ import numpy as np
 from .head import REGIONS, head_asset
 from .look import mesh_of
 from .shape import pose
-from .raster import WINDOW, Buffers, interpolate, project, rasterise, _jit
+from .raster import WINDOW, Buffers, interpolate, jit, project, rasterise
 
 # %% ../../nbs/people/12_truth.ipynb #16f0d16c
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def look_at(
 # %% ../../nbs/people/12_truth.ipynb #b16e035c
 SLACK = .3 # cm that may lie in front of a landmark that still counts as seen
 
-@_jit
+@jit
 def _nearest_at(xy, near, triangles, two_sided, at, best):
     "1/depth of the nearest triangle at each place `at` (n, 2), into `best`"
     for t in range(len(triangles)):
