@@ -5,17 +5,16 @@
 # %% auto #0
 __all__ = ['KEY', 'KEY_COLOUR', 'RIM', 'RIM_COLOUR', 'RIGHT', 'LEFT', 'ABOVE', 'BELOW', 'FRONT', 'BEHIND', 'HAIR_RGB',
            'BEARD_RGB', 'IRIS_RGB', 'INNER_RGB', 'WHITE_RGB', 'TEETH_RGB', 'GUMS_RGB', 'CLOTH_RGB', 'SECOND_RGB',
-           'WEAVE', 'EDGES', 'INSIDE', 'MATERIALS', 'SKIN', 'EYE', 'MOUTH', 'TEETH', 'HAIR', 'BEARD', 'CLOTH', 'inline',
-           'Spot', 'Finish', 'lit_surface', 'Strand', 'lit_hair', 'Attributes', 'Lamps', 'Paints', 'Surfaces', 'Sample',
+           'WEAVE', 'EDGES', 'INSIDE', 'MATERIALS', 'SKIN', 'EYE', 'MOUTH', 'TEETH', 'HAIR', 'BEARD', 'CLOTH', 'Spot',
+           'Finish', 'lit_surface', 'Strand', 'lit_hair', 'Attributes', 'Lamps', 'Paints', 'Surfaces', 'Sample',
            'shade', 'film_curve', 'develop']
 
 # %% ../../nbs/people/07_shading.ipynb #4f1b8d3a
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from .raster import CENTRE, DISTANCE, Nearest, ShadowMap, jit, lit, weights_at
+from .raster import CENTRE, DISTANCE, Nearest, ShadowMap, inline, jit, lit, weights_at
 
 # %% ../../nbs/people/07_shading.ipynb #072d384f
 @jit
@@ -329,7 +328,7 @@ class Sample(NamedTuple):
     way:tuple             # (3,) unit vector along the strands
     attributes:Attributes
 
-@jit
+@inline
 def _attributes(m, attributes, skin_uv, corner, weights):
     "Material and `Attributes` at a sample of a triangle of material `m`"
     u = _column(attributes, 1, corner, weights)
@@ -344,7 +343,7 @@ def _attributes(m, attributes, skin_uv, corner, weights):
     return m, Attributes(light, u, v, tint, cover)
 
 # %% ../../nbs/people/07_shading.ipynb #25242926
-@jit
+@inline
 def _sampled(m, points, normals, tangents, ways, attributes, skin_uv, corner, weights):
     "The `Sample` at a place on a triangle of material `m`"
     m,a = _attributes(m, attributes, skin_uv, corner, weights)
@@ -358,7 +357,6 @@ def _sampled(m, points, normals, tangents, ways, attributes, skin_uv, corner, we
     return Sample(m, p, n, view, where, way, a)
 
 # %% ../../nbs/people/07_shading.ipynb #c5e9ebd9
-inline = njit(nogil=True, error_model='numpy', inline='always') # written into its caller
 _ASKED = np.array([(.40, .15), (-.15, .40), (-.40, -.15), (.15, -.40)]) # places around a point, cm right and up of the light
 
 @inline
@@ -379,7 +377,7 @@ def _row(colours, k):
     "Row `k` of the palette"
     return colours[k, 0], colours[k, 1], colours[k, 2]
 
-@jit
+@inline
 def _lit_eye(light, ambient, out, colours, strands, sample, shadow, ao):
     "Add the eye to `out`, where the lids leave `ao` of the light"
     colour,_ = _iris(colours, sample.where, strands)
@@ -387,14 +385,14 @@ def _lit_eye(light, ambient, out, colours, strands, sample, shadow, ao):
     lit_surface(light, ambient, out, Finish(colour, .02, .35), spot)
     _mirror_image(light, sample.normal, sample.eye, out, ao*shadow)
 
-@jit
+@inline
 def _lit_mouth(light, ambient, out, colours, sample, shadow):
     "Add gums, tongue and cheeks to `out`"
     k = sample.attributes.light*colours[INSIDE, 0]
     spot = Spot(sample.normal, sample.eye, shadow*k, k*.7)
     lit_surface(light, ambient, out, Finish(_row(colours, GUMS_RGB), .35, .3), spot)
 
-@jit
+@inline
 def _lit_teeth(light, ambient, out, colours, sample, shadow):
     "Add teeth to `out`"
     k,ao = _tooth(sample.where),sample.attributes.light*colours[INSIDE, 0]
@@ -403,18 +401,18 @@ def _lit_teeth(light, ambient, out, colours, sample, shadow):
     lit_surface(light, ambient, out, Finish((r*k, g*k, b*k), .35, .4), spot)
 
 # %% ../../nbs/people/07_shading.ipynb #7c1f3a94
-@jit
+@inline
 def _lit_skin(light, ambient, out, texture, u, v, spot):
     "Add painted skin to `out`"
     colour,gloss = _texel(texture, u, v)
     lit_surface(light, ambient, out, Finish(colour, gloss, .22), spot)
 
-@jit
+@inline
 def _lit_cloth(light, ambient, out, colours, strands, a, spot):
     "Add cloth to `out`"
     lit_surface(light, ambient, out, Finish(_cloth(colours, strands, a), colours[WEAVE, 2], .06), spot)
 
-@jit
+@inline
 def _lit_strands(light, ambient, out, colours, strands, sample, spot):
     "Add hair or beard to `out`"
     a = sample.attributes
@@ -471,11 +469,11 @@ def shade(
                     first = (Y%per*2+X%per) & 3
                     last = first+1
                 shadow = _soft(depths, frame, middle, reach, s.point, s.normal, first, last)
-            colour[:] = 0
+            for c in range(3): colour[c] = 0.
             _light_of(s, points, rim0, rim1, texture, strands, colours, light, ambient, shadow, colour)
             if (s.material == HAIR or s.material == BEARD) and a.cover < .97:
                 cover = _step(.0, 1., a.cover*(.55+.45*_strand(strands, a.u*1.7, a.v)))
-                under[:] = 0
+                for c in range(3): under[c] = 0.
                 u,v = _column(skin_uv, 0, corner, weights),_column(skin_uv, 1, corner, weights)
                 _lit_skin(light, ambient, under, texture, u, v, Spot(s.normal, s.eye, shadow, a.light))
                 for c in range(3): colour[c] = colour[c]*cover+under[c]*(1-cover)
