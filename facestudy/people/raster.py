@@ -53,7 +53,7 @@ def jit(f):
 
 def inline(f):
     "Like `jit`, but written into the function that calls it: for what runs at every pixel"
-    return njit(nogil=True, error_model='numpy', inline='always')(f)
+    return njit(cache=True, nogil=True, error_model='numpy', inline='always')(f)
 
 # %% ../../nbs/people/04_raster.ipynb #0a4eeddb
 BITS = 8            # of a pixel's fraction: corners are rounded to 1/256 pixel, as graphics hardware does
