@@ -371,6 +371,14 @@ def _soft(depths, frame, middle, reach, p, n, first, last):
         total += lit(depths, frame, middle, reach, place, .32)
     return total/(last-first)
 
+# %% ../../nbs/people/07_shading.ipynb #2c63fa43
+@jit
+def _shared(per, x, y):
+    "Which of the four places the sample x,y asks, when a pixel has `per` samples per side"
+    if per == 1: return 0, 4
+    first = (y%per*2+x%per) & 3
+    return first, first+1
+
 # %% ../../nbs/people/07_shading.ipynb #218ec214
 @jit
 def _row(colours, k):
@@ -464,10 +472,7 @@ def shade(
             s = _sampled(int(material[f]), points, normals, tangents, ways, attributes, skin_uv, corner, weights)
             a,shadow = s.attributes,0.
             if _along(light, KEY, s.normal) > -.5:
-                first,last = 0,4
-                if per > 1:
-                    first = (Y%per*2+X%per) & 3
-                    last = first+1
+                first,last = _shared(per, X, Y)
                 shadow = _soft(depths, frame, middle, reach, s.point, s.normal, first, last)
             for c in range(3): colour[c] = 0.
             _light_of(s, points, rim0, rim1, texture, strands, colours, light, ambient, shadow, colour)
