@@ -37,7 +37,7 @@ def _distances(vertices, parts):
     corners = Corners(xy, r[np.concatenate([tri, tri])].reshape(-1).astype(float))
     index = np.arange(len(xy), dtype=np.int32).reshape(-1, 3)
     _,best = fill(corners, index, np.ones(2*len(tri), bool), (_ROWS, _COLS))
-    for i in range(1, _ROWS): best[i] = np.where(best[i] > 0, best[i], best[i-1])              # the pole, and holes of the eyes
+    for i in range(1, _ROWS): best[i] = np.where(best[i] > 0, best[i], best[i-1]) # the pole, and holes of the eyes
     return best
 
 # %% ../../nbs/people/06_hair.ipynb #a733310b
@@ -50,7 +50,7 @@ def _hanging(r):
     low = below.copy()
     low[start-end:] = low[start-end]
     low = np.maximum.accumulate(low, 0)
-    behind = smooth(40, 75, np.abs(np.linspace(-180, 180, _COLS)))                             # not in front of the face
+    behind = smooth(40, 75, np.abs(np.linspace(-180, 180, _COLS))) # not in front of the face
     r = r.copy()
     r[:start+1] = (low*behind+below*(1-behind))[::-1]
     return r
@@ -88,7 +88,7 @@ class Skull:
         return np.stack([flat*np.sin(t), y, flat*np.cos(t)], -1).astype(np.float32) + AXIS
 
     def lay(self, points, offset, slack=0., window=None):
-        "Move points to `offset` cm above the skin; of what is higher a share `slack` stays. A `window` of turns is kept free"
+        "Move points to `offset` cm above the skin; of what is higher a share `slack` stays, and `window` is kept free"
         turn,climb,r = chart(points)
         if window is not None:
             free = window(climb)
@@ -129,7 +129,8 @@ STYLES = dict(
     messy=Style('whorl', 5., 3.2, 1.9, 800, .55, forward=.45, wave=.35, wavelength=4., tousle=.6, lift=.6),
     afro=Style('out', 4.5, 3.6, 4.2, 900, .6, wave=.4, wavelength=1.3, tousle=1., curly=1.),
     coils=Style('out', 1.6, 1.0, 1.4, 900, .4, wave=.25, wavelength=1., tousle=.8, curly=1.),
-    curls=Style('part', 13., 11., 2.4, 560, .8, wave=.75, wavelength=3.2, tousle=.5, curtain=True, curly=.6, window=64.),
+    curls=Style('part', 13., 11., 2.4, 560, .8, wave=.75, wavelength=3.2, tousle=.5, curtain=True, curly=.6,
+            window=64.),
     bob=Style('part', 18., 14., 1.5, 480, .95, parting=2.2, curtain=True, tousle=.1),
     fringe=Style('part', 18., 14., 1.5, 480, .9, curtain=True, tousle=.1, fringe=6.8),
     wavy=Style('part', 27., 24., 1.9, 460, 1.0, parting=1.5, wave=.7, wavelength=7., curtain=True, tousle=.2),
@@ -145,7 +146,8 @@ def _scalp_triangles():
     ear = np.zeros(len(head.vertices), bool)
     ear[head.triangles[head.part == PARTS.index('ear')]] = True
     tri = head.triangles[np.isin(head.part, [PARTS.index('skin'), PARTS.index('neck')])]
-    inside = above_hairline(head.vertices[tri], Hairline(back=-1.5, sideburns=-1.)) > -.5    # the lowest hairline anybody has
+    # the lowest hairline anybody has
+    inside = above_hairline(head.vertices[tri], Hairline(back=-1.5, sideburns=-1.)) > -.5
     return tri[inside.any(1) & (head.vertices[tri][..., 1].min(1) > -9) & (ear[tri].sum(1) < 3)]
 
 # %% ../../nbs/people/06_hair.ipynb #b5e3d8b9
@@ -274,7 +276,7 @@ def guides(
     p,mean,normal = roots(vertices, line, n, rng)
     skull,cut = Skull(vertices, style.curtain),_cut(style, line, mean, rng)
     parted = style.comb == 'part'
-    bed = .6 if parted else .3                                                                  # a parting is a shallow valley
+    bed = .6 if parted else .3 # a parting is a shallow valley
     free = _window(style, cut.fringe) if parted else None
     slack = .9 if style.comb == 'out' else .15
     d,path,high = normal.copy(),[p],[np.zeros(len(p))]
@@ -356,7 +358,7 @@ def locks(
     half = (style.width*rng.uniform(.6, 1.25, (n, 1))*at_root*at_tip+.02)[..., None]/2
     v = np.stack([path-across*half, path+across*half], 2)
     fan = _unit(np.stack([face-.55*across, face+.55*across], 2))
-    ball = 1.5 if style.comb == 'out' else .35                                                  # how far the head's roundness shows
+    ball = 1.5 if style.comb == 'out' else .35 # how far the head's roundness shows
     normal = _unit(fan+ball*_unit(path-AXIS)[:, :, None])
     uv = _lock_uv(path, half, rng)
     tint = np.repeat((rng.normal(1, .10, (n, 1))*(.82+.25*s))[..., None], 2, -1)                # roots are darker
@@ -380,7 +382,7 @@ def _gather(path, high):
     p,way,height = _along(path, high)
     x,y = _cell(*chart(p)[:2])
     cell = np.clip(np.round(y), 0, _ROWS-1).astype(int)*_COLS + np.round(x).astype(int)%_COLS
-    area = np.cos(np.clip(np.linspace(LOW, TOP, _ROWS)/10, 0, 1.52))[:, None]                   # cells shrink towards the pole
+    area = np.cos(np.clip(np.linspace(LOW, TOP, _ROWS)/10, 0, 1.52))[:, None] # cells shrink towards the pole
     sums = lambda w: _blurred(np.bincount(cell, w, _ROWS*_COLS).reshape(_ROWS, _COLS).astype(np.float32)/area, 2.2)
     much = sums(np.ones(len(p)))
     mean = lambda w: sums(w)/np.maximum(much, 1e-4)
@@ -409,7 +411,7 @@ def _sheet(skull, path, high, line):
     at = lambda o: np.stack([skull.look(np.ascontiguousarray(o[..., c]), turn, climb) for c in range(o.shape[-1])], -1)
     mean = _mean_skull()
     scalp = above_hairline(skull.point(turn, climb, mean.look(mean.r, turn, climb)), line)
-    enough = np.maximum(at(enough[..., None])[..., 0], smooth(-.3, 1., scalp))                  # the scalp is always covered
+    enough = np.maximum(at(enough[..., None])[..., 0], smooth(-.3, 1., scalp)) # the scalp is always covered
     return _Sheet(turn, climb, scalp, enough, at(height[..., None])[..., 0], at(run))
 
 # %% ../../nbs/people/06_hair.ipynb #649457dd
@@ -425,7 +427,7 @@ def _surface(skull, sheet, style, bump):
     standing = .8*height*smooth(.1, .8, enough)*(1+(.05+.07*style.curly)*bump)
     r = skull.look(skull.r, turn, climb) + .03 + standing
     r[-1] = r[-1].mean()                                                                        # the pole is one point
-    on = enough > np.where(scalp > -.6, .14, .55)                                               # hanging locks hide the steps of the shell's edge
+    on = enough > np.where(scalp > -.6, .14, .55) # hanging locks hide the steps of the shell's edge
     tri = _grid_triangles(*enough.shape, on[:-1, :-1] & on[1:, 1:] & on[1:, :-1] & on[:-1, 1:])
     v = skull.point(turn, climb, r).reshape(-1, 3)
     normal = vertex_normals(v, tri)
@@ -444,7 +446,8 @@ def shell(
     "A closed surface a little below the locks, where there is hair"
     sheet,bump = _sheet(skull, path, high, line),_bumps(rng)
     v,normal,tri = _surface(skull, sheet, style, bump)
-    cover = np.maximum(smooth(.12, .5, sheet.enough), smooth(-.6, -1.4, sheet.scalp))           # far from the scalp there is no skin to shine through
+    # far from the scalp there is no skin to shine through
+    cover = np.maximum(smooth(.12, .5, sheet.enough), smooth(-.6, -1.4, sheet.scalp))
     way = _unit(sheet.run).reshape(-1, 3)
     across = np.cross(way, normal)
     uv = np.stack([(v*_unit(across)).sum(1), (v*way).sum(1)], -1)

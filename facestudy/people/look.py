@@ -19,7 +19,8 @@ from .shape import Posed, Shape, shape_of
 from .skin import Brows, Hairline, Paint, paint_skin, skin_tone, smooth
 
 # %% ../../nbs/people/10_look.ipynb #072d384f
-_HAIR = dict(black=(.011, .0095, .009), espresso=(.022, .015, .011), brown=(.05, .029, .017), chestnut=(.085, .045, .024),
+_HAIR = dict(black=(.011, .0095, .009), espresso=(.022, .015, .011), brown=(.05, .029, .017), chestnut=(.085, .045,
+        .024),
              light=(.15, .092, .05), blond=(.33, .225, .115), pale=(.47, .36, .22), red=(.20, .065, .022))
 _HAIR_OF = dict(african=(.8, .18, .02, 0, 0, 0, 0, 0), asian=(.6, .3, .08, .02, 0, 0, 0, 0),
                 caucasian=(.08, .2, .24, .17, .13, .10, .03, .05))
@@ -53,7 +54,8 @@ def _iris_colour(rng, ancestry):
 
 # %% ../../nbs/people/10_look.ipynb #6a523c56
 _STYLE_OF = { # how common styles are; some depend on age, 0..1
-    'man': dict(buzz=3, crop=4, caesar=2, part=4, quiff=3, messy=3, back=1.5, curls=.5, bald=lambda old: .6+1.6*old, wavy=.25),
+    'man': dict(buzz=3, crop=4, caesar=2, part=4, quiff=3, messy=3, back=1.5, curls=.5, bald=lambda old: .6+1.6*old,
+            wavy=.25),
     'man, thinning': dict(buzz=3, crop=3, bald=1.5, back=1, part=1),
     'man, coiled': dict(buzz=4, coils=4, afro=1.2, bald=lambda old: 1.2+old, crop=1),
     'woman': dict(bob=2.5, fringe=1.6, wavy=2.8, long=2.5, bun=1.8, ponytail=1.6, curls=1.5, part=.5, messy=.5,
@@ -141,7 +143,8 @@ def _smaller(texture):
         out.append(np.ascontiguousarray(half))
     return out
 
-_CLOTH = np.array([(.62, .62, .60), (.045, .05, .06), (.02, .02, .022), (.03, .05, .11), (.10, .16, .26), (.25, .03, .03),
+_CLOTH = np.array([(.62, .62, .60), (.045, .05, .06), (.02, .02, .022), (.03, .05, .11), (.10, .16, .26), (.25, .03,
+        .03),
                    (.06, .10, .06), (.33, .29, .24), (.42, .20, .05), (.12, .12, .13), (.30, .42, .55), (.45, .27, .29),
                    (.17, .07, .13), (.05, .17, .17)])
 _GUMS = .34,.12,.11
@@ -150,7 +153,7 @@ def _palette(rng, hair, iris, melanin, ribbed):
     "Colours (11, 3) that the shader looks up"
     cloth = _CLOTH[rng.integers(len(_CLOTH))]*np.exp(rng.normal()*.15)
     second = _CLOTH[rng.integers(len(_CLOTH))]
-    weave = rng.choice([0, 0, 0, 1, 2, 3])                                                  # half of all clothes are plain
+    weave = rng.choice([0, 0, 0, 1, 2, 3]) # half of all clothes are plain
     sclera = np.array([.60, .555, .52])*(1-.13*melanin)*rng.uniform(.92, 1.05)
     teeth = np.array([.60, .55, .455])*rng.uniform(.8, 1.08)
     inner = iris*rng.uniform(1.1, 1.7)+rng.uniform(0, .03)*np.array([1, .7, .2])            # around the pupil
@@ -190,7 +193,7 @@ def look_of(
     style,line = _style(rng, traits)
     beard,stubble,thick = _beard(rng, traits)
     brows,bald = _brows(rng, sex),style == 'bald'
-    scalp = float(rng.uniform(.0, .35)) if bald else .93                                    # shaved heads show their roots
+    scalp = float(rng.uniform(.0, .35)) if bald else .93 # shaved heads show their roots
     paint = Paint(tone, melanin, age, sex, brows, np.minimum(hair*.7, tone*.42), hair, line, scalp, beard, stubble)
     cloth = _WARDROBE[rng.integers(8)]
     pieces = beard_piece(head, beard, thick)+cloth_pieces(head, cloth, shape.vertices)

@@ -91,7 +91,8 @@ def _neckline(v, kind):
 # %% ../../nbs/people/09_mesh.ipynb #d61eafe2
 _COLLARS = dict(
     shirt=[(.15, -.7), (.25, .8), (.3, 1.7), (.55, 1.95), (1.1, 1.4), (1.75, .0), (1.9, -.5)],
-    hood=[(.1, -.9), (.15, .3), (.6, 1.2), (1.5, 1.3), (2.2, .4), (2.3, -.7), (1.8, -1.5)]) # cm out from the neck, above the neckline
+    # cm out from the neck, above the neckline
+    hood=[(.1, -.9), (.15, .3), (.6, 1.2), (1.5, 1.3), (2.2, .4), (2.3, -.7), (1.8, -1.5)])
 
 def _around_neck(skull, kind, points):
     "Turn (degrees) and height (cm) of the neckline around the neck; a shirt is open by 14 degrees"
@@ -99,7 +100,7 @@ def _around_neck(skull, kind, points):
     turn = np.linspace(gap, 360-gap, points)
     turn = turn-360*(turn > 180)
     z = np.full(points, -6.)
-    for _ in range(4):                                                                     # height and depth depend on each other
+    for _ in range(4): # height and depth depend on each other
         y = _neckline(np.stack([z*0+9, z*0, z], -1), 'crew')
         z = -7+skull.look(skull.r, turn, y-1)*np.cos(np.radians(turn))
     return turn, y
@@ -273,7 +274,7 @@ def _add_occlusion(mesh, shape, head):
     inside[head.triangles[_parts(head, 'inner mouth', 'teeth', 'tongue')]] = True
     deep = mesh.tangents[:len(of_head), 2]
     of_head[:] = np.where(inside, .12+.55*smooth(-3.2, .4, deep), of_head)
-    of_head[head.eyes.ravel()] = 1.                                                        # the shader knows the lids' shadow
+    of_head[head.eyes.ravel()] = 1. # the shader knows the lids' shadow
     eye = np.abs(head.vertices[head.eyes[1]]).mean(0)
     far = np.linalg.norm((np.abs(head.vertices)-eye)*[1, 1, .5], axis=1)
     of_head[:] = np.maximum(of_head, np.where(inside, 0, .86*np.exp(-(far/2.1)**4)))
@@ -297,7 +298,7 @@ def assemble(
     base = np.concatenate([np.zeros(0, np.int32)]+[o.base for o in pushed]).astype(np.int32)
     rest = _joined(rigid, 'rest', (0, 3))
     tangents,attributes = _looks_of(shape, head, order)
-    chest = int(np.argmin(head.vertices[:, 1]+100*head.skin))                              # the lowest corner that does not follow the head
+    chest = int(np.argmin(head.vertices[:, 1]+100*head.skin)) # the lowest corner that does not follow the head
     mesh = Mesh(base, _joined(pushed, 'push', 0), rest, _joined(rigid, 'normals', (0, 3)), tangents,
                 _joined(rigid, 'hang', 0), attributes, *_triangles_of(head, order), _rims(head), chest,
                 _skin_under(base, rest))

@@ -16,7 +16,7 @@ from numba import njit
 
 # %% ../../nbs/people/04_raster.ipynb #d82f1b3a
 DISTANCE = 100.    # cm from the pinhole to the origin: a portrait distance, with mild perspective
-WINDOW = 27.       # cm, side of the picture at the origin's depth: a frontal face fills it as in the crops of real video
+WINDOW = 27. # cm, side of the picture at the origin's depth: a frontal face fills it as in the crops of real video
 CENTRE = (0., -2.) # cm, the point the camera looks at: the middle of the face lies below the eyes
 
 # %% ../../nbs/people/04_raster.ipynb #680c630c
@@ -79,7 +79,7 @@ def _corners(points, size, dx, dy, xy, near):
 # %% ../../nbs/people/04_raster.ipynb #75c2f38e
 @jit
 def _edge(xy, a, b, x, y):
-    "Edge function from corner `a` to `b` at pixel x,y: value, steps to the right and down, and the tie-break it contains"
+    "Edge function from corner `a` to `b` at a pixel: value, steps to the right and down, tie-break"
     ax,ay = xy[a, 0],xy[a, 1]
     dx,dy = xy[b, 0]-ax,xy[b, 1]-ay
     owns = dy < 0 or (dy == 0 and dx > 0)                     # a left edge, or a top one
@@ -220,7 +220,7 @@ def rasterise(
     offset=(0, 0),     # Position of the sample in its pixel, pixels from the centre
     two_sided=False    # Draw triangles seen from behind? One answer, or one per triangle
 )->Buffers:
-    "Nearest triangle, place on it and depth for each pixel. Raises ValueError when a vertex is at or behind the pinhole"
+    "Nearest triangle, place on it and depth per pixel. Raises ValueError when a vertex is at or behind the pinhole"
     vertices,triangles = np.ascontiguousarray(vertices, np.float32),np.ascontiguousarray(triangles, np.int32)
     if len(vertices) and vertices[:, 2].max() >= DISTANCE-1: raise ValueError('a vertex is at or behind the camera')
     both = np.broadcast_to(np.asarray(two_sided, bool), len(triangles)).copy()
@@ -354,7 +354,7 @@ def _open(shadows, points, normals, bias, total, weight):
 def _spiral(n):
     "`n` directions (n, 3), evenly spaced over the sphere without the part below the shoulders"
     k = np.arange(n)+.5
-    y,turn = 1-1.6*k/n,k*np.pi*(3-5**.5)                      # the golden angle; 1.6 of the axis' 2 leaves out the lowest fifth
+    y,turn = 1-1.6*k/n,k*np.pi*(3-5**.5) # the golden angle; 1.6 of the axis' 2 leaves out the lowest fifth
     flat = np.sqrt(1-y*y)
     return np.stack([flat*np.cos(turn), y, flat*np.sin(turn)], -1)
 

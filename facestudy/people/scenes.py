@@ -93,7 +93,8 @@ def _lights(rng):
 
 def _from_everywhere(rest, warm, canvas):
     "Six colours (6, 3) of the share `rest` of the light that does not come from the key"
-    fill = rest*np.array([.95, .95, 1.25, .62, 1.05, .8])[:, None]*_warmth(-warm*.7)[None] # ceilings are bright, floors dark
+    # ceilings are bright, floors dark
+    fill = rest*np.array([.95, .95, 1.25, .62, 1.05, .8])[:, None]*_warmth(-warm*.7)[None]
     walls = np.square(canvas.mean((0, 1)))
     tint = np.array([1, 1, .6, 1, .4, 1.6])[:, None]                                       # most from behind
     return fill*.75+.25*rest*walls/max(walls.mean(), .05)*tint
@@ -112,12 +113,13 @@ def scene(
     "Make a scene"
     rng = seed_all(seed, 3)
     key,back = _lights(rng)
-    warm,share = rng.normal()*.55,rng.uniform(.42, .78)                                    # share of the light that comes from the key
+    warm,share = rng.normal()*.55,rng.uniform(.42, .78) # share of the light that comes from the key
     canvas = (_gradient, _shapes, _photo)[rng.choice(3, p=[.35, .3, .35])](rng, _SIDES[1])
     fill = _from_everywhere(1-share, warm, canvas)
     drift = _drift(rng)
-    behind = rng.uniform(0, 1.1)*(rng.random() < .6)*_warmth(rng.normal()*.5)              # two in five have no rim light
-    key,key_colour,back,behind,fill = (o.astype(np.float32) for o in (key, share*2.35*_warmth(warm), back, behind, fill))
+    behind = rng.uniform(0, 1.1)*(rng.random() < .6)*_warmth(rng.normal()*.5) # two in five have no rim light
+    key,key_colour,back,behind,fill = (o.astype(np.float32) for o in (key, share*2.35*_warmth(warm), back, behind,
+            fill))
     return Scene(seed, key, key_colour, back, behind, fill, float(rng.uniform(.92, 1.12)), canvas, drift)
 
 # %% ../../nbs/people/08_scenes.ipynb #87bc8cc8

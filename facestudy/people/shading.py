@@ -122,7 +122,7 @@ def lit_surface(
         d = max(nl+w, 0.)/(1+w)
         s = shadow+(1-shadow)*w*.35
         albedo = finish.colour[c]
-        a = ao+(1-ao)*ao*albedo                                                           # light bounces more in a bright corner
+        a = ao+(1-ao)*ao*albedo # light bounces more in a bright corner
         diffuse = d*s*light[KEY_COLOUR, c]+_around(ambient, n, c)*a+nr*light[RIM_COLOUR, c]*ao*.6
         out[c] += albedo*diffuse + shine*light[KEY_COLOUR, c]
         grazing = edge*(ambient[ABOVE, c]+light[RIM_COLOUR, c]*nr)
@@ -357,7 +357,8 @@ def _sampled(m, points, normals, tangents, ways, attributes, skin_uv, corner, we
     return Sample(m, p, n, view, where, way, a)
 
 # %% ../../nbs/people/07_shading.ipynb #c5e9ebd9
-_ASKED = np.array([(.40, .15), (-.15, .40), (-.40, -.15), (.15, -.40)]) # places around a point, cm right and up of the light
+# places around a point, cm right and up of the light
+_ASKED = np.array([(.40, .15), (-.15, .40), (-.40, -.15), (.15, -.40)])
 
 @inline
 def _soft(depths, frame, middle, reach, p, n, first, last):

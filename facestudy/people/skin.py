@@ -95,7 +95,7 @@ def _unfold(uv, triangles):
 def _drawn_on_map(uv, triangles, r):
     "For each texel: which triangle (counted twice around the head), and the weights of its corners"
     c = _unfold(uv, triangles)
-    c = np.concatenate([c, c-[1, 0]]).astype(np.float32)       # a second copy, so that both sides of the seam are painted
+    c = np.concatenate([c, c-[1, 0]]).astype(np.float32) # a second copy, so that both sides of the seam are painted
     xy = np.round(c.reshape(-1, 2)*[WIDE, TALL]*256-128).astype(np.int64)
     index = np.arange(len(xy), dtype=np.int32).reshape(-1, 3)
     near = r[np.concatenate([triangles, triangles])].reshape(-1).astype(float)
@@ -173,7 +173,8 @@ def _spot(a, x, y, r, s=1.):
 def _blood(a, rng):
     "Where blood shines through: cheeks, nose, chin, ears, wings of the nose"
     k = rng.uniform(.6, 1.3, 5)
-    cheeks = k[0]*_spot(a, 4.4, -3.3, 2.2) + k[1]*.8*_spot(a, 0, -3.2, 1.1) + k[2]*.5*_spot(a, 0, -9.6, 1.3) + k[3]*.9*a.ears
+    cheeks = k[0]*_spot(a, 4.4, -3.3, 2.2) + k[1]*.8*_spot(a, 0, -3.2, 1.1) + k[2]*.5*_spot(a, 0, -9.6,
+            1.3) + k[3]*.9*a.ears
     return cheeks*(1+.25*noise(rng, 14)) + .22*noise(rng, 40)+.15*noise(rng, 5) + k[4]*.3*_spot(a, 1.1, -3.9, .7)
 
 # %% ../../nbs/people/05_skin.ipynb #c9aa7fd0
@@ -387,7 +388,7 @@ def above_hairline(
     waves = sum(w*np.sin(np.radians(turn)*k+w*40) for w,k in zip(line.wobble, (5, 11, 17)))
     edge = edge + line.sideburns*np.exp(-((t-71)/6)**2) + waves
     front = climb-edge
-    side = np.where(climb > 1.5, 9., (t-60)*.13)                         # a sideburn's front is an edge in turn, not in climb
+    side = np.where(climb > 1.5, 9., (t-60)*.13) # a sideburn's front is an edge in turn, not in climb
     return np.where((t < 75) & (climb < 3), np.minimum(front, np.maximum(side, front*.3)), front)
 
 # %% ../../nbs/people/05_skin.ipynb #b574044b
