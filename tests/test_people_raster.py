@@ -84,7 +84,7 @@ def test_offsets_are_the_samples_of_a_larger_picture():
         for i,dx in enumerate((-.25, .25)):
             part = rasterise(v, tri, 32, offset=(dx, dy), two_sided=True)
             same = part.triangle == large.triangle[j::2, i::2]
-            assert same.mean() > .985                                        # rounding of corners differs by 1/512 pixel
+            assert same.mean() > .985  # rounding of corners differs by 1/512 pixel
 
 def test_nothing_to_draw_and_behind_the_camera():
     empty = rasterise(np.zeros((0, 3)), np.zeros((0, 3), int), 8)
