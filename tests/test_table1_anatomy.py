@@ -33,8 +33,8 @@ def test_it_renders_from_any_rows(tmp_path):
     made_up(('copy_source', 'suggested')).to_csv(tmp_path/'rows.csv', index=False)
     places = dict(rows=str(tmp_path/'rows.csv'), figures=str(tmp_path/'figures'))
     page = render(ROOT/'nbs'/'reports'/'table1_anatomy.ipynb', tmp_path/'a.ipynb', **places).read_text()
-    said = 'the text contradicts the table', '6.0206', '4 different orders', 'not one comparison', SYSTEMS['copy_source'].label
-    for words in said: assert words in page, words
+    said = 'the text contradicts the table', '6.0206', '4 different orders', 'not one comparison'
+    for words in (*said, SYSTEMS['copy_source'].label): assert words in page, words
     recalled = (pd.read_csv(ROOT/'data'/'printed_elsewhere.csv').standing == 'recalled').sum()
     assert page.count('Recalled, not checked') >= 2 and f'{recalled} of the' in page, 'said beside the numbers'
     assert 'stderr' not in (tmp_path/'a.ipynb').read_text()
