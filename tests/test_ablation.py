@@ -10,8 +10,8 @@ import pytest
 from facestudy.core import ROOT, InputError
 from facestudy.people.clips import default_parametric
 from facestudy.study.ablation import (CONTRIBUTIONS, FACTORS, SCALES, cell, cell_name, data_of, factorial_cells, gather,
-                                      keep, planned, read_results, run_of, run_tasks, store_results, task_name, tasks_of,
-                                      tuning_tasks, work)
+                                      keep, planned, read_results, run_of, run_tasks, store_results, task_name,
+                                      tasks_of, tuning_tasks, work)
 
 
 @pytest.fixture(scope='module')

@@ -5,6 +5,7 @@ import pandas as pd
 from facestudy.core import ROOT
 from facestudy.pages.render import render
 from facestudy.pages.tables import paper_table1
+from facestudy.study.runs import SYSTEMS
 
 
 def test_numbers_of_other_papers_say_where_they_are_from():
@@ -22,7 +23,8 @@ def made_up(systems, clips=3, frames=4):
     same = {'hidden': False, 'parameters': 1, 'fps': 1., 'steps': 1, 'batch': 1, 'train_seconds': 1.}
     for s in systems:
         for i in range(clips):
-            one = pd.DataFrame({'system': s, 'label': s.title(), 'run': s, 'clip': f'c{i}', 'frame': range(1, frames+1), **same})
+            place = {'system': s, 'label': s.title(), 'run': s, 'clip': f'c{i}', 'frame': range(1, frames+1)}
+            one = pd.DataFrame({**place, **same})
             rows.append(one.assign(psnr=rng.uniform(20, 32, frames), ssim=rng.uniform(.5, .95, frames)))
     return pd.concat(rows, ignore_index=True)
 
@@ -31,8 +33,8 @@ def test_it_renders_from_any_rows(tmp_path):
     made_up(('copy_source', 'suggested')).to_csv(tmp_path/'rows.csv', index=False)
     places = dict(rows=str(tmp_path/'rows.csv'), figures=str(tmp_path/'figures'))
     page = render(ROOT/'nbs'/'reports'/'table1_anatomy.ipynb', tmp_path/'a.ipynb', **places).read_text()
-    said = 'the text contradicts the table', '6.0206', '4 different orders', 'not one comparison', 'Copy_Source'
-    for words in said: assert words in page, words
+    said = 'the text contradicts the table', '6.0206', '4 different orders', 'not one comparison'
+    for words in (*said, SYSTEMS['copy_source'].label): assert words in page, words
     recalled = (pd.read_csv(ROOT/'data'/'printed_elsewhere.csv').standing == 'recalled').sum()
     assert page.count('Recalled, not checked') >= 2 and f'{recalled} of the' in page, 'said beside the numbers'
     assert 'stderr' not in (tmp_path/'a.ipynb').read_text()
