@@ -5,7 +5,7 @@ import pandas as pd
 from facestudy.core import ROOT
 from facestudy.pages.render import render
 from facestudy.pages.tables import paper_table1
-from facestudy.study.runs import SYSTEMS
+from facestudy.systems.registry import SYSTEMS
 
 
 def test_numbers_of_other_papers_say_where_they_are_from():
