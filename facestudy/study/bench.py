@@ -77,7 +77,9 @@ def bare(
     settings = json.loads(plan(system, profile, NOTHING).settings)
     seen = settings.pop('features', None)
     s = system_class(system)(**settings, **({'features': None} if seen else {}))
-    if seen and s.weights['perceptual']: s._judge = [PerceptualLoss(VGG19(pretrained=False) if seen == 'vgg19' else seen, settings.get('scales', 1))]
+    if seen and s.weights['perceptual']:
+        looks = VGG19(pretrained=False) if seen == 'vgg19' else seen
+        s.distance.perceptual = PerceptualLoss(looks, settings.get('scales', 1))
     return s
 
 def peak_memory()->int: # Bytes

@@ -70,8 +70,8 @@ class JacobianDetector(nn.Module):
         x = self.body(shrink(image, self.scale))
         heat = spatial_softmax(self.maps(x), self.temperature)
         slopes = self.slopes(x).float().view(len(x), self.keypoints, 4, *heat.shape[2:])
-        jacobians = (slopes*heat[:, :, None]).sum((-1, -2)).view(-1, self.keypoints, 2, 2)
-        return {'points': expectation(heat), 'jacobians': jacobians}
+        points,jacobians = expectation(heat), (slopes*heat[:, :, None]).sum((-1, -2))
+        return {'points': points, 'jacobians': jacobians.view(-1, self.keypoints, 2, 2)}
 
 # %% ../../nbs/systems/03_first_order.ipynb #c093b2bc
 class OccludedMotion(nn.Module):
