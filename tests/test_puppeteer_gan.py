@@ -8,7 +8,9 @@ from facestudy.grids import make_grid
 from facestudy.detectors.landmarker import Landmarker
 from facestudy.data.pairs import Pairs
 from facestudy.detectors.parser import PARTS, Parser, one_hot
-from facestudy.systems.puppeteer_gan import GROUPS, Flow, Painter, PuppeteerGAN, Sketcher, feature_distance, hinge_loss, landmark_maps, layout_loss
+from facestudy.systems.few_shot import hinge_loss
+from facestudy.systems.first_order import feature_distances
+from facestudy.systems.puppeteer_gan import GROUPS, Flow, Painter, PuppeteerGAN, Sketcher, landmark_maps, layout_loss
 from facestudy.training.trainer import load_system, save_system
 
 TINY = dict(size=32, sketcher=(8, 12), flow=(8, 12), painter=(8, 8, 12), blocks=1, hidden=8, fold=2, discriminator=(8, 2), perceptual=0.)
@@ -51,7 +53,7 @@ def test_losses_by_hand():
     lay = one_hot(torch.randint(6, (2, 8, 8)))
     assert layout_loss(30*lay, lay) < 1e-4 and torch.isclose(layout_loss(0*lay, lay), torch.tensor(6.).log())
     assert hinge_loss(torch.ones(2), -torch.ones(2)) == 0 and hinge_loss(torch.tensor([0.]), torch.tensor([1.])) == 3
-    assert feature_distance([torch.ones(2)], [torch.zeros(2)]) == 1
+    assert feature_distances([torch.ones(2)], [torch.zeros(2)]) == [1]
 
 def test_each_player_moves_its_own(system):
     system.train()
