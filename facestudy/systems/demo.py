@@ -79,7 +79,7 @@ def rendered_film(
     from facestudy.people.truth import truth_of
     m,p,s = talking_motion(motion, frames, fps, play=.6), person(who), scene(who)
     truth = truth_of(p, s, m, size, dense=False)
-    points = torch.from_numpy(truth.landmarks).float()/((size-1)/2)-1                 # pixel centres 0 to size-1 -> [-1, 1]
+    points = torch.from_numpy(truth.landmarks).float()/((size-1)/2)-1  # pixel centres 0 to size-1 -> [-1, 1]
     return Film(to_tensor(render(p, s, m, size)), points, torch.from_numpy(truth.labels))
 
 # %% ../../nbs/systems/00_demo.ipynb #094b835d

@@ -16,7 +16,7 @@ from ..training.trainer import System
 
 # %% ../../nbs/systems/09_driving_autoencoder.ipynb #f057ccb3
 class DrivingAutoencoder(System):
-    "The first-order model's generator on the driving frame itself: nothing moves or is hidden. Ignores source and `relative`"
+    "The first-order model's generator on the driving frame itself, unmoved. Ignores source and `relative`"
     name = 'driving_autoencoder'
     only_for_training = ('features',)
 

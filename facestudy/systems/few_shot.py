@@ -37,7 +37,7 @@ def squared_distance(
 )->torch.Tensor: # (B, size, size) squared pixels
     "Squared distance of each pixel from a straight line"
     length = (b-a).norm(dim=-1, keepdim=True).clamp(min=1e-3)                    # a point is a very short line
-    n,x,y = (b-a)/length,at-a[:, :1],at-a[:, 1:]                                 # (B, size) each: maps are sums over columns and rows
+    n,x,y = (b-a)/length,at-a[:, :1],at-a[:, 1:]      # x, y: (B, size), so that maps are sums over columns and rows
     along = (x*n[:, :1])[:, None] + (y*n[:, 1:])[..., None]
     aside = (x*n[:, 1:])[:, None] - (y*n[:, :1])[..., None]
     beyond = along-torch.minimum(along.relu(), length[..., None])
@@ -51,10 +51,10 @@ def line_distance(
     "Distance of each pixel from a polyline"
     ends = points.roll(-1, 1) if closed else points[:, 1:]
     at,nearest = torch.arange(size, device=points.device, dtype=points.dtype),None
-    for a,b in zip(points.unbind(1), ends.unbind(1)):                            # piece by piece: small maps stay in the cache
+    for a,b in zip(points.unbind(1), ends.unbind(1)):  # piece by piece: small maps stay in the cache
         d2 = squared_distance(a, b, at)
         nearest = d2 if nearest is None else torch.minimum(nearest, d2)
-    return (nearest+1e-9).sqrt()                                                 # 1e-9: a finite slope on the line itself
+    return (nearest+1e-9).sqrt()  # 1e-9: a finite slope on the line itself
 
 # %% ../../nbs/systems/07_few_shot.ipynb #cf113c6d
 def draw_landmarks(
@@ -185,7 +185,8 @@ def adain(
 )->torch.Tensor: # (B, C, H, W)
     "Adaptive instance normalisation: each channel gets the mean and the deviation that `style` says"
     scale,shift = style.to(x.dtype)[..., None, None].chunk(2, 1)
-    plain = F.instance_norm(x).contiguous(memory_format=torch.channels_last)            # the layout in which convolutions are fastest
+    # The layout in which convolutions are fastest
+    plain = F.instance_norm(x).contiguous(memory_format=torch.channels_last)
     return torch.addcmul(shift, plain, 1+scale)
 
 # %% ../../nbs/systems/07_few_shot.ipynb #9f41133f
@@ -226,7 +227,8 @@ class Painter(nn.Module):
         self.mid = nn.ModuleList([StyledBlock(widths[-1], widths[-1]) for _ in range(blocks)])
         self.up = nn.ModuleList([StyledBlock(a, b, grow=True) for a,b in zip([widths[-1], *out], out)])
         sides = [size >> (len(widths)-1-i) for i in range(len(out))]
-        self.look = nn.ModuleList([SelfAttention(n, False) if s == attention else nn.Identity() for s,n in zip(sides, out)])
+        looks = [SelfAttention(n, False) if side == attention else nn.Identity() for side,n in zip(sides, out)]
+        self.look = nn.ModuleList(looks)
         self.head = conv(last, 3, spectral=False)
         self.styles = [n for block in [*self.mid, *self.up] for n in block.styles]+[last]
 
@@ -271,7 +273,7 @@ class ProjectionDiscriminator(nn.Module):
         "r = vᵀ (W_i + w0) + b: unbounded, real above 1 and generated below -1"
         x,feats = torch.cat([image, drawn], 1),[]
         for block in self.blocks: feats.append(x := block(x))
-        v = F.leaky_relu(x.float(), .2).mean((2, 3))                              # a plain ReLU dies within fifty steps at our rates
+        v = F.leaky_relu(x.float(), .2).mean((2, 3))  # a plain ReLU dies within fifty steps at our rates
         return (v*(self.people[who]+self.anyone)).sum(1)+self.bias,feats
 
 # %% ../../nbs/systems/07_few_shot.ipynb #c99669f4
@@ -305,12 +307,12 @@ class FewShot(System):
         adversarial=1.,                            # Weight of the adversarial loss; 0 leaves the discriminator out
         feature=10.,                               # Weight of feature matching
         match=10.,                                 # Weight of the match loss
-        tuned=None                                 # What `fine_tune` wrote: the losses that adapted this copy to one person
+        tuned=None                                 # Written by `fine_tune`: the losses that adapted this copy
     ):
         config = {k: v for k,v in locals().items() if k not in ('self', '__class__')}
         super().__init__(**config)
         self.weights = {k: config[k] for k in ('perceptual', 'pixels', 'adversarial', 'feature', 'match')}
-        self.landmarker = Landmarker(16).requires_grad_(False).eval()                         # 16: the released aid's width
+        self.landmarker = Landmarker(16).requires_grad_(False).eval()  # 16: the released aid's width
         self.embedder = Embedder(size, embedder, attention)
         self.generator = Painter(size, generator, blocks, last, attention)
         self.manner = nn.Linear(embedder[-1], self.generator.style_size, bias=False)          # P
@@ -318,8 +320,8 @@ class FewShot(System):
         self.discriminator = None
         if adversarial and people:
             if embedder[-1] != discriminator[-1]:
-                raise InputError(f"few_shot: an embedding has {embedder[-1]} numbers and a person's column {discriminator[-1]}; "
-                                 "let both widths end alike.")
+                raise InputError(f"few_shot: an embedding has {embedder[-1]} numbers and a person's column "
+                                 f"{discriminator[-1]}; let both widths end alike.")
             self.discriminator = ProjectionDiscriminator(people, size, discriminator, attention)
         self.distance = ImageDistance(self.weights, features)
 
@@ -371,7 +373,8 @@ class FewShot(System):
         "Content, adversarial, feature and match losses, or the discriminator's hinge"
         if player == 'discriminator': return self.hinge()
         if self.weights['adversarial'] and not self.discriminator:
-            raise InputError('few_shot: its discriminator must know how many people there are; give people, or adversarial=0.')
+            raise InputError('few_shot: its discriminator must know how many people there are; '
+                             'give people, or adversarial=0.')
         images,faces = torch.cat([pairs.source, pairs.driving]),torch.cat([pairs.source_face, pairs.driving_face])
         drawn,e = self._embed(images, faces, pairs.more, pairs.more_face)
         who = None if pairs.identity is None else pairs.identity.repeat(2)
@@ -393,7 +396,7 @@ class FewShot(System):
         return drawn[:len(images)],own
 
     def against(self, output, target, lines, who)->dict:
-        "What ties outputs to targets: content, and where there is a discriminator, its verdict; all (B, 3, S, S), `who` (B,)"
+        "What ties outputs to targets: content, and the verdict of a discriminator; all (B, 3, S, S), `who` (B,)"
         terms = self.distance(output, target)
         return terms | (self._verdict(output, target, lines, who) if self.discriminator else {})
 
@@ -418,7 +421,7 @@ def personal_copy(
     frames, # (T, 3, S, S) photos of one person
     points  # (T, 68, 2) their landmarks
 ):          # A `FewShot`
-    "A copy whose ψ is a parameter, whose only person is new, and whose losses need nothing that a released system lacks"
+    "A copy with ψ as a parameter, one new person, and losses that need nothing a released system lacks"
     new = copy.deepcopy(system)
     with torch.no_grad():
         e = new.embedder(frames, draw_landmarks(points, new.size)).mean(0, keepdim=True)

@@ -85,7 +85,7 @@ class OccludedMotion(nn.Module):
     ):
         super().__init__()
         self.scale = scale
-        self.body = Hourglass((keypoints+1)*4, expansion, blocks, cap)           # a difference map and a warped source each
+        self.body = Hourglass((keypoints+1)*4, expansion, blocks, cap)  # a difference map and a warped source each
         self.masks = nn.Conv2d(self.body.out_channels, keypoints+1, 7, padding=3)
         self.occlusion = nn.Conv2d(self.body.out_channels, 1, 7, padding=3)
 
@@ -213,7 +213,7 @@ class FirstOrder(KeypointSystem):
         pixels=0.,                  # Weight of the pixel pyramid (shared recipe)
         equivariance=10.,           # Weight of the keypoints' equivariance
         jacobian=10.,               # Weight of the Jacobians' equivariance
-        adversarial=0.,             # Weight of the least-squares GAN loss; 0 leaves the discriminator out (published: 1)
+        adversarial=0.,             # Weight of the least-squares GAN loss; 0: no discriminator (published: 1)
         feature_matching=10.,       # Weight of the distance of the discriminator's features, where there is one
         discriminator=(64, 4)       # Channels of its first block, blocks
     ):
@@ -225,7 +225,8 @@ class FirstOrder(KeypointSystem):
         self.motion = OccludedMotion(keypoints, *motion, motion_scale)
         self.generator = FeatureGenerator(*generator)
         self.distance = ImageDistance(self.weights, features, scales)
-        if adversarial: self.discriminator = Discriminator(*discriminator, extra=keypoints)   # last: other weights stay alike
+        # Last: other weights stay alike
+        if adversarial: self.discriminator = Discriminator(*discriminator, extra=keypoints)
 
     def players(self):
         "One player, as in the published 256 px configuration, or two"
@@ -266,4 +267,5 @@ class FirstOrder(KeypointSystem):
         maps = gaussians(points.detach().float(), *output.shape[2:])
         self._made = output.detach(), target, maps
         score,apart = generator_move(self.discriminator, output, target, maps)
-        return {'adversarial': self.weights['adversarial']*score, 'matching': self.weights['feature_matching']*sum(apart)}
+        w = self.weights
+        return {'adversarial': w['adversarial']*score, 'matching': w['feature_matching']*sum(apart)}

@@ -38,7 +38,7 @@ class FollowBox(System):
         move = self.trust(change).float()[:, None, None]
         centre = torch.nan_to_num(b)[:, None, None, :2]
         grid = make_grid(*source.shape[2:], source)
-        return warp(source, (grid-centre)*move[..., 2:].exp()+centre+move[..., :2])           # where each output pixel looks
+        return warp(source, (grid-centre)*move[..., 2:].exp()+centre+move[..., :2])  # where each output pixel looks
 
     def losses(self, player, pairs:Pairs):
         "Pixels at four sizes, the shared recipe's loss"

@@ -36,7 +36,7 @@ def norm_of(
     nf:int    # Channels
 )->nn.Module:
     "A normalisation by name"
-    return nn.BatchNorm2d(nf) if kind == 'batch' else nn.GroupNorm(math.gcd(8, nf), nf)      # 8 groups where they divide
+    return nn.BatchNorm2d(nf) if kind == 'batch' else nn.GroupNorm(math.gcd(8, nf), nf)  # 8 groups where they divide
 
 # %% ../../nbs/systems/05_mocogan.ipynb #f25bc330
 class FrameEncoder(nn.Module):
@@ -47,7 +47,8 @@ class FrameEncoder(nn.Module):
         width=64     # Channels of the first convolution
     ):
         super().__init__()
-        def layer(a, b): return nn.Sequential(nn.Conv2d(a, b, 4, 2, 1, bias=False), norm_of('group', b), nn.LeakyReLU(.2))
+        def layer(a, b):
+            return nn.Sequential(nn.Conv2d(a, b, 4, 2, 1, bias=False), norm_of('group', b), nn.LeakyReLU(.2))
         w = [3]+halvings(size, width)
         self.body = nn.Sequential(*[layer(a, b) for a,b in zip(w, w[1:])])
         self.head = nn.Linear(w[-1]*16, codes)
@@ -99,7 +100,7 @@ class MotionWalk(nn.Module):
     ):         # (B, T, codes); the last one is the state to go on from
         "The codes of consecutive frames"
         walk = []
-        with torch.autocast(steps.device.type, enabled=False):                 # errors add up along the walk: full precision
+        with torch.autocast(steps.device.type, enabled=False):  # errors add up along the walk: full precision
             for step in steps.float().unbind(1): walk.append(state := self.cell(step, state))
         return torch.stack(walk, 1)
 
@@ -264,7 +265,7 @@ class MoCoGAN(System):
 
     @torch.no_grad()
     def animate(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16):
-        "Frames painted from the source's content and the walk of the whole driving video; `relative` and the faces are ignored"
+        "Frames painted from the source's content and the walk of the driving video; ignores `relative` and the faces"
         content,state = self.start(source[None])
         for frames in chunks(driving, batch):
             walk = self.follow(state, torch.stack(frames)[None])
@@ -288,7 +289,8 @@ class UnconditionalMoCoGAN(nn.Module):
         self.walk,self.decoder = MotionWalk(motion), FrameDecoder(content+motion, size, width)
         self.discriminator = Discriminators(frames, size, discriminators, noise)
         for m in self.modules():
-            if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d)): nn.init.normal_(m.weight, 0, .02)     # DCGAN's initialisation
+            # DCGAN's initialisation
+            if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d)): nn.init.normal_(m.weight, 0, .02)
 
     def forward(self,
         n:int,      # Videos
@@ -333,8 +335,8 @@ def train_unconditional(
     "Adversarial training of the base model, published Adam settings. Raises `InputError` for a short clip"
     short = min(map(len, clips))
     if short < model.frames:
-        raise InputError(f'a clip of {short} frames is shorter than the {model.frames} that the video discriminator sees; '
-                         'leave it out, or lower `frames`.')
+        raise InputError(f'a clip of {short} frames is shorter than the {model.frames} that the video discriminator '
+                         'sees; leave it out, or lower `frames`.')
     rng = seed_all(seed)
     adam = partial(torch.optim.Adam, lr=lr, betas=(.5, .999), weight_decay=1e-5)
     mine,theirs = adam([*model.walk.parameters(), *model.decoder.parameters()]), adam(model.discriminator.parameters())

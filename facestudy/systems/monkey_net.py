@@ -25,7 +25,7 @@ def floor_covariance(
 )->torch.Tensor: # (..., 2, 2)
     "Lift eigenvalues below `least`; the axes stay"
     a,b,c = m[..., 0, 0], m[..., 0, 1], m[..., 1, 1]
-    middle,radius = (a+c)/2, (((a-c)/2).square() + b.square() + 1e-14).sqrt()      # 1e-14: a finite slope at radius zero
+    middle,radius = (a+c)/2, (((a-c)/2).square() + b.square() + 1e-14).sqrt()  # 1e-14: a finite slope at radius zero
     high,low = (middle+radius).clamp(min=least), (middle-radius).clamp(min=least)
     eye = torch.eye(2, device=m.device, dtype=m.dtype)
     direction = (m - middle[..., None, None]*eye)/radius[..., None, None]
@@ -45,7 +45,8 @@ def moments(
     heat # (B, K, h, w), each map sums to 1
 )->dict: # 'points' (B, K, 2) and 'covariances' (B, K, 2, 2), in units of [-1, 1]
     "Mean and covariance of each heat map"
-    with torch.autocast(heat.device.type, enabled=False): points = expectation(heat.float())   # eight bits are too few for a place
+    # Eight bits are too few for a place
+    with torch.autocast(heat.device.type, enabled=False): points = expectation(heat.float())
     dx,dy = offsets(points, *heat.shape[2:])
     xx = (heat.sum(2, keepdim=True)*dx.square()).sum((2, 3))
     yy = (heat.sum(3, keepdim=True)*dy.square()).sum((2, 3))
@@ -169,7 +170,7 @@ class MonkeyNet(KeypointSystem):
         motion=(32, 5, 1024),        # Hourglass: expansion, blocks, cap
         motion_scale=.25,            # Side of the dense motion over the image's side
         generator=(32, 7, 1024, 4),  # Hourglass: expansion, blocks, cap; then residual blocks
-        discriminator=64,            # Channels of its first block; it has one block per weight of `matching` but the first
+        discriminator=64,            # Channels of its first block; one block per weight of `matching` but the first
         adversarial=1.,              # Weight of the least-squares GAN loss
         matching=(10, 10, 10, 10, 1),# Weights of the L1 distances of pixels and of the discriminator's features
         pixels=0.                    # Weight of the pixel pyramid (shared recipe)

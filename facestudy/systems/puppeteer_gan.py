@@ -21,7 +21,7 @@ from .first_order import feature_distances
 from .suggested import ImageDistance, KeypointSystem
 
 # %% ../../nbs/systems/08_puppeteer_gan.ipynb #c44f79da
-GROUPS = tuple(map(range, (0, 17, 22, 27, 36, 42, 48, 60),     # Consecutive points of the 68: jaw, brows, nose, eyes, lips
+GROUPS = tuple(map(range, (0, 17, 22, 27, 36, 42, 48, 60),   # Of the 68 points: jaw, brows, nose, eyes, lips
                    (17, 22, 27, 36, 42, 48, 60, 68)))
 
 def landmark_maps(
@@ -37,7 +37,7 @@ def landmark_maps(
         p = points[:, group[0]:group[-1]+1].float()
         p = torch.cat([p, (p[:, 1:]+p[:, :-1])/2], 1)[..., None]                       # and half-way between neighbours
         across,down = ((-.5*((s-p[:, :, i])/reach)**2).exp() for i,s in ((0, x), (1, y)))
-        maps.append((down[..., None]*across[:, :, None]).amax(1))                      # a Gaussian is the product of two
+        maps.append((down[..., None]*across[:, :, None]).amax(1))  # a Gaussian is the product of two
     return torch.stack(maps, 1)
 
 # %% ../../nbs/systems/08_puppeteer_gan.ipynb #bd21de1f
@@ -149,11 +149,11 @@ class Painter(nn.Module):
         for block in self.mid: x = block(x, F.avg_pool2d(cond, 4).to(x.dtype))
         x = self.mix(self.up[0](x, half), F.avg_pool2d(cond, 2).to(x.dtype))
         painted = self.head(self.up[1](x, moved.to(x.dtype))).float()
-        return (painted + moved.float().logit(.01)).sigmoid()                          # logit(.01): finite at black and white
+        return (painted + moved.float().logit(.01)).sigmoid()  # logit(.01): finite at black and white
 
 # %% ../../nbs/systems/08_puppeteer_gan.ipynb #e600f95e
 class PuppeteerGAN(KeypointSystem):
-    "PuppeteerGAN-style (after Chen et al. 2020), rebuilt from the public abstract; the defaults are our guess of its size"
+    "PuppeteerGAN-style (after Chen et al. 2020), rebuilt from the abstract; the defaults are our guess of its size"
     name = 'puppeteer_gan'
     aids = ('landmarker', 'parser')
     only_for_training = ('features',)

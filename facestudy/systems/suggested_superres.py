@@ -18,7 +18,7 @@ class SuggestedSuperres(Suggested):
 
     def __init__(self,
         size=128,          # Side of the images; a multiple of twice `scale`
-        superres_width=16, # As `facestudy.method.superres.SuperResolution`; 0: bicubic enlargement instead, in an ablation
+        superres_width=16, # As `SuperResolution`; 0: bicubic enlargement instead, in an ablation
         scale=2,           # How many times smaller the method works
         **settings         # Everything else of `Suggested`
     ):
@@ -44,6 +44,7 @@ class SuggestedSuperres(Suggested):
         "Eq. 6 at half the side for generator and discriminator, Eq. 7 for the network that enlarges"
         if player != 'superres':
             small = {k: degrade(getattr(pairs, k), self.scale) for k in ('source', 'driving')}
-            return super().losses(player, Pairs(**small, source_face=pairs.source_face, driving_face=pairs.driving_face))
+            faces = dict(source_face=pairs.source_face, driving_face=pairs.driving_face)
+            return super().losses(player, Pairs(**small, **faces))
         sharp = torch.cat([pairs.source, pairs.driving])
         return {'superres': sr_loss(self.superres(degrade(sharp, self.scale)).float(), sharp)}

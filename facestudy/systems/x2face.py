@@ -143,7 +143,7 @@ class X2Face(System):
 
     @torch.no_grad()
     def animate(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16):
-        "Frames of `source`, (3, S, S) or several photos (N, 3, S, S), in the driving pose; boxes and `relative` are not used"
+        "Frames of `source`, one photo (3, S, S) or several (N, 3, S, S), in the driving pose; no boxes, no `relative`"
         embedded = self.embed(source.view(1, -1, *source.shape[-3:]))
         for frames in chunks(driving, batch):
             codes = self.code(torch.stack(frames))
