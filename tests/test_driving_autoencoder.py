@@ -1,4 +1,4 @@
-"The ceiling: the first-order model's painter on the driving frame itself"
+"The reference: the first-order model's generator on the driving frame itself"
 import numpy as np
 import torch
 from facestudy.core import seed_all
@@ -56,7 +56,10 @@ def test_it_learns_to_repaint():
     opt,losses = torch.optim.Adam(system.parameters(), 5e-3), []
     for _ in range(40):
         loss = sum(system.losses('generator', Pairs(x[:2], x[2:], *(torch.full((2, 4), torch.nan),)*2)).values())
-        opt.zero_grad(); loss.backward(); opt.step(); losses.append(loss.item())
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        losses.append(loss.item())
     assert losses[-1] < .5*losses[0]
 
 

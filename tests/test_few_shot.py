@@ -10,7 +10,8 @@ from facestudy.data.pairs import Pairs
 from facestudy.systems.suggested import transfer
 from facestudy.nets import load_net, save_net
 
-TINY = dict(size=32, embedder=[8, 16, 16], generator=[8, 16], blocks=1, last=8, discriminator=[8, 16, 16], attention=8, perceptual=0., pixels=1., adversarial=.1, feature=1., match=.1)
+TINY = dict(size=32, embedder=[8, 16, 16], generator=[8, 16], blocks=1, last=8, discriminator=[8, 16, 16], attention=8,
+            perceptual=0., pixels=1., adversarial=.1, feature=1., match=.1)
 FACE = torch.tensor([0., 0, .5, .5])
 
 
@@ -92,7 +93,8 @@ def test_mean_embedding_counts_every_frame_once():
     seen = {}
     for seed in range(6):
         seed_all(seed)
-        k = int(torch.randint(4, ())); seed_all(seed)
+        k = int(torch.randint(4, ()))
+        seed_all(seed)
         seen[k] = s._embed(images, faces, pairs.more, pairs.more_face)[1]
     for k,e in seen.items(): assert torch.allclose(e, (own+other[:k].sum(0))/(k+1), atol=1e-5)
     assert len(seen) > 1
@@ -146,7 +148,8 @@ def test_discriminator_knows_people():
 def test_saved_and_loaded_without_its_discriminator(tmp_path):
     s = system()
     s.take_aid('landmarker', Landmarker(16))
-    save_net(tmp_path/'s.safetensors', s, 'system'); save_net(tmp_path/'slim.safetensors', s, 'system', slim=True)
+    save_net(tmp_path/'s.safetensors', s, 'system')
+    save_net(tmp_path/'slim.safetensors', s, 'system', slim=True)
     for f in ('s', 'slim'):
         t = load_net(tmp_path/f'{f}.safetensors', 'system')
         assert t.discriminator is None and t.config['people'] == 3

@@ -89,7 +89,8 @@ def test_driving_frames_speak_through_ten_numbers():
 def test_the_past_matters_and_the_future_does_not():
     s = MoCoGAN(**TINY).eval()
     source,video = torch.rand(1, 3, 32, 32), torch.rand(1, 6, 3, 32, 32)
-    other = video.clone(); other[:, 2] = 1-other[:, 2]
+    other = video.clone()
+    other[:, 2] = 1-other[:, 2]
     with torch.no_grad(): change = (s(source, video)-s(source, other)).abs().amax((0, 2, 3, 4))
     assert (change[:2] < 1e-6).all() and (change[2:4] > 1e-5).all()
 
@@ -106,7 +107,9 @@ def test_chunks_make_no_difference():
 def test_animates_lazily():
     taken = []
     def video():
-        for i in range(100): taken.append(i); yield torch.rand(3, 32, 32)
+        for i in range(100):
+            taken.append(i)
+            yield torch.rand(3, 32, 32)
     out = MoCoGAN(**TINY).eval().animate(torch.rand(3, 32, 32), video(), batch=4)
     for _ in range(3): assert next(out).dtype == np.uint8
     assert len(taken) == 4
@@ -140,7 +143,9 @@ def test_learns_one_clip():
     losses = []
     for _ in range(60):
         loss = s.losses('generator', Pairs(clip[:1].expand(16, -1, -1, -1), clip, nan, nan))['l1']
-        opt.zero_grad(); loss.backward(); opt.step()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
         losses.append(loss.item())
     assert losses[-1] < .3*losses[0], (losses[0], losses[-1])
     with torch.no_grad(): out = s.eval()(clip[:1], clip[None])[0].mean(1)

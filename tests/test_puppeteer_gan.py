@@ -8,10 +8,13 @@ from facestudy.grids import make_grid
 from facestudy.detectors.landmarker import Landmarker
 from facestudy.data.pairs import Pairs
 from facestudy.detectors.parser import PARTS, Parser, one_hot
-from facestudy.systems.puppeteer_gan import GROUPS, Flow, Painter, PuppeteerGAN, Sketcher, feature_distance, hinge_loss, landmark_maps, layout_loss
+from facestudy.systems.few_shot import hinge_loss
+from facestudy.systems.first_order import feature_distances
+from facestudy.systems.puppeteer_gan import GROUPS, Flow, Painter, PuppeteerGAN, Sketcher, landmark_maps, layout_loss
 from facestudy.nets import load_net, save_net
 
-TINY = dict(size=32, sketcher=(8, 12), flow=(8, 12), painter=(8, 8, 12), blocks=1, hidden=8, fold=2, discriminator=(8, 2), perceptual=0.)
+TINY = dict(size=32, sketcher=(8, 12), flow=(8, 12), painter=(8, 8, 12), blocks=1, hidden=8, fold=2,
+            discriminator=(8, 2), perceptual=0.)
 COND = len(PARTS)+len(GROUPS)
 
 @pytest.fixture
@@ -33,7 +36,8 @@ def moves(system, pairs):
 
 
 def test_landmark_maps_by_hand():
-    p = torch.zeros(1, 68, 2); p[:, :17] = torch.tensor([1., -1])
+    p = torch.zeros(1, 68, 2)
+    p[:, :17] = torch.tensor([1., -1])
     m = landmark_maps(p, 33, 33)
     assert m.shape == (1, len(GROUPS), 33, 33) and m[0, 0].argmax() == 32 and torch.isclose(m[0, 0].max(), torch.tensor(1.))
     assert all(m[0, i].argmax() == 16*33+16 for i in range(1, len(GROUPS)))
@@ -51,7 +55,7 @@ def test_losses_by_hand():
     lay = one_hot(torch.randint(6, (2, 8, 8)))
     assert layout_loss(30*lay, lay) < 1e-4 and torch.isclose(layout_loss(0*lay, lay), torch.tensor(6.).log())
     assert hinge_loss(torch.ones(2), -torch.ones(2)) == 0 and hinge_loss(torch.tensor([0.]), torch.tensor([1.])) == 3
-    assert feature_distance([torch.ones(2)], [torch.zeros(2)]) == 1
+    assert feature_distances([torch.ones(2)], [torch.zeros(2)]) == [1]
 
 def test_each_player_moves_its_own(system):
     system.train()
@@ -82,7 +86,8 @@ def test_driving_frames_speak_through_landmarks_alone(system):
     class Puppet(PuppeteerGAN):
         def keypoints(self, image, face=None): return {'points': points.expand(len(image), -1, -1)}
         def layouts(self, image): asked.append(image.clone()); return super().layouts(image)
-    puppet = Puppet(**TINY).eval(); puppet.load_state_dict(system.state_dict())
+    puppet = Puppet(**TINY).eval()
+    puppet.load_state_dict(system.state_dict())
     source,a,b = torch.rand(3, 3, 32, 32)
     one,two = (next(puppet.animate(source, [d])) for d in (a, b))
     assert (one == two).all() and all(torch.equal(o, source.expand_as(o)) for o in asked)
@@ -96,7 +101,8 @@ def test_stage_two_paints_into_the_prediction(system):
     with torch.no_grad(): output,layout,sketch,flow = system.stages(x, kp, kp)
     assert output.shape == x.shape and layout.shape == sketch.shape == (2, len(PARTS), 32, 32) and flow.shape == (2, 16, 16, 2)
     assert torch.allclose(sketch.sum(1), torch.ones(2, 32, 32), atol=1e-5) and not torch.allclose(sketch, layout, atol=1e-3)
-    system.train(); pairs = batch(2)
+    system.train()
+    pairs = batch(2)
     system.losses('sketcher', pairs)
     after = system._drawn[2][:, :len(PARTS)]
     assert not after.requires_grad and not torch.allclose(after, system.layouts(torch.cat([pairs.driving, pairs.source])), atol=1e-3)
@@ -115,7 +121,8 @@ def test_aids_stay_frozen(system):
     assert not system.parser.training and not system.landmarker.training
     held = {id(p) for ms in system.players().values() for m in ms for p in m.parameters()}
     assert not any(id(p) in held or p.requires_grad for aid in (system.parser, system.landmarker) for p in aid.parameters())
-    other = Parser(16); system.take_aid('parser', other)
+    other = Parser(16)
+    system.take_aid('parser', other)
     assert all(torch.equal(a, b) for a,b in zip(system.parser.state_dict().values(), other.state_dict().values()))
     system.take_aid('landmarker', Landmarker(16))
     with pytest.raises(InputError, match='uses no'): system.take_aid('superres', other)

@@ -103,7 +103,9 @@ def test_frames_do_not_depend_on_the_batch():
 def test_animate_is_lazy_and_knows_no_relative_motion():
     system,x,asked = shaken(), torch.rand(2, 3, 32, 32), []
     def frames():
-        for i in range(100): asked.append(i); yield x[1]
+        for i in range(100):
+            asked.append(i)
+            yield x[1]
     first = next(system.animate(x[0], frames(), batch=2))
     assert asked == [0, 1]
     assert np.array_equal(first, next(system.animate(x[0], iter([x[1]]*2), relative=True)))
@@ -118,7 +120,10 @@ def test_it_learns_a_shift():
     opt,losses = torch.optim.Adam(system.parameters(), 3e-3), []
     for _ in range(40):
         loss = sum(system.losses('generator', p).values())
-        opt.zero_grad(); loss.backward(); opt.step(); losses.append(loss.item())
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        losses.append(loss.item())
     assert losses[-1] < .7*losses[0]
 
 

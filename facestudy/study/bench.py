@@ -112,7 +112,7 @@ def bare(
     s = system_class(system)(**settings)
     if seen and s.weights['perceptual']:
         judge = VGG19(pretrained=False) if seen == 'vgg19' else seen
-        s._judge = [PerceptualLoss(judge, settings.get('scales', 1))]
+        s.distance.perceptual = PerceptualLoss(judge, settings.get('scales', 1))
     return s
 
 # %% ../../nbs/study/12_bench.ipynb #97581c02

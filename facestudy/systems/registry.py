@@ -50,21 +50,23 @@ SYSTEMS['copy_source'] = Entry(
 # %% ../../nbs/systems/10_registry.ipynb #fc82a8ac
 SYSTEMS['x2face'] = Entry(
     'X2Face', 'facestudy.systems.x2face:X2Face',
-    note='Wiles et al. 2018: a 128-number code of the driving frame drives two chained warps of the source; no pixel is painted. '
-         'L1 loss, as in its released training.')
+    note='Wiles et al. 2018: a 128-number code of the driving frame drives two chained warps of the source; '
+         'no pixel is painted. L1 loss, as in its released training.')
 
 # %% ../../nbs/systems/10_registry.ipynb #3f81cf28
 SYSTEMS['mocogan'] = Entry(
     'MoCoGAN (conditional, ours)', 'facestudy.systems.mocogan:MoCoGAN',
     (('l1', 0.), ('pixels', 1.),  # the shared pixel pyramid in place of plain L1
      ('adversarial', .001)),      # chosen in short trials on held-out clips: at 0.01 it drowned the rest
-    note='Tulyakov et al. 2018 generate video from noise, without a photo or a driving video; our conditional adaptation encodes both. '
-         'No warps, no skips. Adversarial weight 0.001, chosen in short trials on held-out clips: at 0.01 it drowned the other losses.')
+    note='Tulyakov et al. 2018 generate video from noise, without a photo or a driving video; '
+         'our conditional adaptation encodes both. No warps, no skips. '
+         'Adversarial weight 0.001, chosen in short trials on held-out clips: at 0.01 it drowned the other losses.')
 
 # %% ../../nbs/systems/10_registry.ipynb #bed789d6
 SYSTEMS['monkey_net'] = Entry(
     'Monkey-Net', 'facestudy.systems.monkey_net:MonkeyNet',
-    note='Siarohin et al. CVPR 2019: keypoints that translate, every skip warped, least-squares GAN with feature matching.')
+    note='Siarohin et al. CVPR 2019: keypoints that translate, every skip warped, '
+         'least-squares GAN with feature matching.')
 
 # %% ../../nbs/systems/10_registry.ipynb #61bf69ce
 SYSTEMS['few_shot'] = Entry(
@@ -73,8 +75,8 @@ SYSTEMS['few_shot'] = Entry(
         ('adversarial', .02),  # a tenth of feature matching: the published ratio
         ('feature', .2),       # a fifth of the pixels, our choice
         ('match', .1)),        # half of feature matching, our choice
-    note='Zakharov et al. 2019 without fine-tuning: a drawing of the landmarks, painted in the style of an identity embedding. '
-         'The landmarks come from our detector.')
+    note='Zakharov et al. 2019 without fine-tuning: a drawing of the landmarks, painted in the style of '
+         'an identity embedding. The landmarks come from our detector.')
 
 # %% ../../nbs/systems/10_registry.ipynb #248a5a3b
 SYSTEMS['puppeteer_gan'] = Entry(
@@ -109,8 +111,8 @@ SYSTEMS['improved'] = Entry(
 # %% ../../nbs/systems/10_registry.ipynb #a23a843d
 SYSTEMS['driving_autoencoder'] = Entry(
     'Driving autoencoder (reference)', 'facestudy.systems.driving_autoencoder:DrivingAutoencoder', SHARED,
-    note="The first-order model's generator, shown the driving frame itself: a reference for self-reenactment, not a rival. "
-         'Driven by another person, it returns the driver.')
+    note="The first-order model's generator, shown the driving frame itself: a reference for self-reenactment, "
+         'not a rival. Driven by another person, it returns the driver.')
 
 # %% ../../nbs/systems/10_registry.ipynb #75203f91
 def system_class(
