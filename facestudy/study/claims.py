@@ -8,7 +8,7 @@ __all__ = ['ORDINARY', 'CROSS', 'PEOPLE', 'BOXES', 'SHARPER', 'WIDER', 'C1', 'C2
            'PAINT', 'OLD_C2', 'OLD_C5', 'CHANGES', 'Question', 'Claim', 'over', 'beside', 'in_bins', 'of_table1',
            'in_table1', 'gaps', 'curves', 'switches', 'derived', 'table1_rows', 'all_rows', 'difference', 'judged',
            'never', 'named', 'answers', 'conclude', 'verdict', 'number', 'counted', 'to_settle', 'in_words', 'sentence',
-           'telling', 'line', 'verdict_table', 'styled_verdicts', 'Change', 'deciding', 'change_table']
+           'telling', 'line', 'all_answers', 'verdict_table', 'styled_verdicts', 'Change', 'deciding', 'change_table']
 
 # %% ../../nbs/study/11_claims.ipynb #9301d8d0
 import math
@@ -375,10 +375,11 @@ def telling(
 
 def line(
     claim:Claim,
-    rows # Of `all_rows`
+    rows, # Of `all_rows`
+    t     # Of `answers`
 )->tuple: # claim, verdict, number, what decides, all deciding answers in words
     "One line of `verdict_table`"
-    t,zero = answers(claim, rows),never(claim.never, rows)
+    zero = never(claim.never, rows)
     word = conclude(t, zero)
     because = '; '.join(in_words(r) for _,r in t[t.deciding].iterrows())
     if zero:
@@ -390,12 +391,20 @@ def line(
     once = ' (one training each)' if r.people else ''
     return claim.title, word, number(r), f'{r.words}{once}{several}', because
 
-def verdict_table(
+def all_answers(
     rows # Of `all_rows`
+)->dict: # Name of a claim -> `answers`
+    "Every question of every claim, answered"
+    return {name: answers(claim, rows) for name,claim in CLAIMS.items()}
+
+def verdict_table(
+    rows,         # Of `all_rows`
+    answered=None # Of `all_answers`, where they are known
 )->pd.DataFrame: # One line per claim: claim, verdict, number, decided by, because
     "Every claim and its verdict"
+    answered = answered or all_answers(rows)
     columns = ['claim', 'verdict', 'number', 'decided by', 'because']
-    return pd.DataFrame({k: line(c, rows) for k,c in CLAIMS.items()}, index=columns).T
+    return pd.DataFrame({name: line(claim, rows, answered[name]) for name,claim in CLAIMS.items()}, index=columns).T
 
 # %% ../../nbs/study/11_claims.ipynb #da91640e
 PAINT = {'supported': '#2c7d3f', 'mixed': '#9a6a00', 'not supported': '#a83232', 'not decidable': '#777',
@@ -444,11 +453,14 @@ CHANGES = (
            '"Not supported" hid the part that is supported. The new word applies to every claim.', C6))
 
 def change_table(
-    rows # Of `all_rows`
+    rows,         # Of `all_rows`
+    answered=None # Of `all_answers`, where they are known
 )->pd.DataFrame: # One line per change: claim, what, why, when, before, after
     "Every change with the verdict before and after it"
-    lines = []
+    answered,lines = answered or all_answers(rows),[]
     for c in CHANGES:
-        before,after = conclude(answers(c.before, rows), mixed=False),verdict(CLAIMS[c.claim], rows)
+        claim,now = CLAIMS[c.claim],answered[c.claim]
+        earlier = now if c.before.questions == claim.questions else answers(c.before, rows)
+        before,after = conclude(earlier, mixed=False),conclude(now, never(claim.never, rows))
         lines.append((c.claim, c.what, c.why, c.when, before, after))
     return pd.DataFrame(lines, columns=['claim', 'what was changed', 'why', 'when', 'verdict before', 'verdict after'])
