@@ -14,7 +14,7 @@ from ..study.data import open_data
 from ..study.release import released_file
 from ..study.takes import remake, takes
 from ..systems.registry import SYSTEMS
-from ..training.trainer import load_system
+from ..nets import load_net
 
 # %% ../../nbs/pages/03_moving.ipynb #06d4719e
 def furthest_takes(
@@ -63,7 +63,7 @@ def readme_picture(
     files = {s: released_file(s, profile) for s in systems}
     absent = [s for s,f in files.items() if f is None]
     if absent: raise InputError(f'{", ".join(absent)}: no weights are released for profile {profile}; use quick.')
-    loaded = {SYSTEMS[s].label: load_system(f) for s,f in files.items()}
+    loaded = {SYSTEMS[s].label: load_net(f, 'system') for s,f in files.items()}
     rows = []
     for t in furthest_takes(takes(open_data(profile))):
         given = {'source': np.broadcast_to(t.truth[:1], t.truth.shape), 'driving': t.driving, 'truth': t.truth}
