@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROOT', 'cache_dir', 'InputError', 'need_file', 'explain_os_error', 'atomic', 'write_text', 'sha256', 'short_hash',
            'seed_all', 'pick_device', 'device_name', 'versions', 'save_tensors', 'load_tensors', 'progress', 'to_numpy',
-           'to_tensor', 'show_images']
+           'to_tensor', 'show_images', 'styler']
 
 # %% ../nbs/01_core.ipynb #67bdeeee
 import contextlib, errno, hashlib, json, math, os, platform, random, sys
@@ -211,3 +211,11 @@ def show_images(
     for ax,title in zip(axes.flat, titles): ax.set_title(title, fontsize=8)
     fig.tight_layout(pad=.3)
     return fig
+
+# %% ../nbs/01_core.ipynb #2c490488
+def styler(
+    table # A pandas DataFrame
+):        # A pandas Styler
+    "The table's Styler, named after its content: the same table has the same HTML each time"
+    content = [table.columns.astype(str).tolist(), table.index.astype(str).tolist(), table.astype(str).values.tolist()]
+    return table.style.set_uuid(short_hash(content, 6))

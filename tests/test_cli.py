@@ -19,6 +19,7 @@ from facestudy.data.clips import build_store
 from facestudy.core import ROOT, save_tensors, to_numpy
 from facestudy.media import Video, read_video, write_video
 from facestudy.people.head import head_asset
+from facestudy.study.data import with_people
 from facestudy.method.superres import SuperResolution
 from facestudy.nets import save_net
 from facestudy.training.system import CopySource
@@ -249,14 +250,14 @@ def test_data_without_the_package_index(capsys, tmp_path, monkeypatch):
 # rendered people
 
 def test_people_by_default_with_the_embedded_clips_alone(capsys, tmp_path, monkeypatch):
-    import facestudy.study.runs
+    import facestudy.study.study
     asked = []
     def fit_named(system, profile, clips, seed, device, parametric, **kw): asked.append((clips, parametric))
-    monkeypatch.setattr(facestudy.study.runs, 'fit_named', fit_named)
+    monkeypatch.setattr(facestudy.study.study, 'fit_named', fit_named)
     for more in ([], ['--parametric'], ['--no-parametric'], ['--clips', 'mine']):
         run(capsys, 'train', 'improved', *more)
     assert asked == [(None, None), (None, True), (None, False), ('mine', None)]
-    assert [facestudy.study.runs.with_people(p, c) for c,p in asked] == [True, True, False, False]
+    assert [with_people(p, c) for c,p in asked] == [True, True, False, False]
     refused = 'facestudy: superres is trained on the clips alone; leave --parametric out.'
     assert run(capsys, 'train', 'superres', '--parametric')[2] == [refused]
 

@@ -20,6 +20,7 @@ from facestudy.study.data import group_of, open_clips, open_data, split_in_words
 from facestudy.study.profiles import PROFILES
 from facestudy.study.runs import plan
 from facestudy.study.scores import REGION_SCORES, TIMINGS, measure
+from facestudy.study.stored import read_rows
 from facestudy.study.study import fit, study
 from facestudy.study.takes import remake, takes
 from facestudy.systems.registry import SYSTEMS
@@ -45,7 +46,7 @@ def again(smoke, tmp_path_factory):
         return study('smoke', device='cpu', released=True)                 # as `report` does
 
 
-def rows(page): return pd.read_csv(page.with_suffix('.rows.csv'))
+def rows(page): return read_rows(page.with_suffix('.rows.csv'))
 
 
 def test_same_seed_same_rows(smoke, again):
@@ -231,7 +232,7 @@ def test_runs_keep_their_names(embedded, joined):
 
 def test_rows_made_before_count_as_real(tmp_path, monkeypatch):
     "A cached file of rows without the new columns beside new ones"
-    old = pd.read_csv(ROOT/'reports'/'table1.rows.csv')
+    old = read_rows(ROOT/'reports'/'table1.rows.csv')
     old = of_test(old).drop(columns=['test', 'coherence', *REGION_SCORES], errors='ignore')
     pd.testing.assert_frame_equal(of_test(old), old)
     new = old.assign(test='real').copy()

@@ -194,7 +194,8 @@ def styled_behaviours(
 ):         # A pandas Styler
     "The table for a page"
     forms = {n: BEHAVIOURS[n].form for n in table}
-    return table.rename(index=labels).style.format(forms, na_rep='–').format_index(lambda n: BEHAVIOURS[n].verb, axis=1)
+    shown = styler(table.rename(index=labels)).format(forms, na_rep='–')
+    return shown.format_index(lambda n: BEHAVIOURS[n].verb, axis=1)
 
 # %% ../../nbs/pages/05_behaviours.ipynb #b3736c33
 def strongest(

@@ -11,7 +11,7 @@ __all__ = ['TESTS', 'CAUSES', 'ERROR_TOP', 'named_tests', 'clip_scores', 'worst_
 import functools
 import numpy as np
 import pandas as pd
-from ..core import InputError
+from ..core import InputError, styler
 from ..measure.faults import capped_psnr, causes, error_map
 from ..measure.metrics import PSNR_CAP
 from ..measure.takes import Take
@@ -208,7 +208,7 @@ def styled_causes(
     "The table for a page"
     headings = {k: heading for k,(heading,_,_) in CAUSES.items()}
     forms = {heading: form for heading,form,_ in CAUSES.values()}
-    return table.rename(columns=headings).style.format(forms, na_rep='–').hide(axis='index')
+    return styler(table.rename(columns=headings)).format(forms, na_rep='–').hide(axis='index')
 
 # %% ../../nbs/pages/04_errors.ipynb #f713a146
 ERROR_TOP = 80 # grey levels of 255 at which the error map is white

@@ -10,7 +10,7 @@ __all__ = ['NEEDED', 'REFERENCES', 'PLACES', 'paper_table1', 'check_rows', 'of_t
 # %% ../../nbs/pages/01_tables.ipynb #fd98ec52
 import numpy as np
 import pandas as pd
-from ..core import ROOT, InputError
+from ..core import ROOT, InputError, styler
 from ..measure.contrasts import clip_interval
 from ..measure.metrics import PSNR_CAP, summarise
 
@@ -145,11 +145,10 @@ def _bold(system):
 # %% ../../nbs/pages/01_tables.ipynb #3557bbb6
 def styled(
     table,     # From `table1`
-    best=None, # A system that is best beyond doubt, as `decided_best`
-    name='t1'  # Name of the table on its page: letters and digits
+    best=None  # A system that is best beyond doubt, as `decided_best`
 ):             # A pandas Styler
     "Table 1, formatted for a page"
-    style = table.style.set_uuid(name).format(formats(table), na_rep='–').hide(axis='index')
+    style = styler(table).format(formats(table), na_rep='–').hide(axis='index')
     style = style.apply(_bold(best), subset=['PSNR', 'gain, dB'])
     style = style.set_properties(subset=['method'], **{'text-align': 'left'})
     return style.set_properties(subset=['article PSNR', 'article SSIM'], **{'color': '#777'})
@@ -213,11 +212,10 @@ def people_table(
 # %% ../../nbs/pages/01_tables.ipynb #6a112c0a
 def styled_people(
     table,      # From `people_table`
-    best=None,  # A system that is best beyond doubt when driven by others, as `decided_best`
-    name='t2'   # As `styled`
+    best=None   # A system that is best beyond doubt when driven by others, as `decided_best`
 ):              # A pandas Styler
     "The table of rendered people, formatted for a page"
-    style = table.style.set_uuid(name).format(formats(table), na_rep='–').hide(axis='index')
+    style = styler(table).format(formats(table), na_rep='–').hide(axis='index')
     return style.apply(_bold(best), subset=['cross PSNR', 'cross gain']).set_properties(subset=['method'], **{'text-align': 'left'})
 
 # %% ../../nbs/pages/01_tables.ipynb #68699fa1

@@ -241,7 +241,7 @@ def judged(
     once=()     # Names of contrasts with one training each, whose interval is over people
 )->pd.DataFrame: # As `verdicts`, and `values`: the means of the seeds
     "Contrasts corrected for their number, with verdicts where there are seeds enough"
-    contrasts = adjusted(diffs, threshold=limits)
+    contrasts = adjusted(diffs, threshold=limits, min_seeds=1)
     table = verdicts(contrasts, limits, MIN_SEEDS)
     for name in once: table.loc[name, 'verdict'] = verdicts({name: contrasts[name]}, limits, 1).verdict[name]
     few = (table.seeds < MIN_SEEDS) & ~table.index.isin(once)
@@ -414,7 +414,7 @@ def styled_verdicts(
     table # Of `verdict_table`
 ):        # A pandas Styler
     "The verdicts, coloured"
-    style = table.style.map(lambda v: f'color:white;background:{PAINT[v]}', subset=['verdict'])
+    style = styler(table).map(lambda v: f'color:white;background:{PAINT[v]}', subset=['verdict'])
     style = style.set_properties(**{'text-align': 'left', 'white-space': 'normal'})
     return style.set_table_styles([{'selector': 'th', 'props': 'text-align:left'}])
 

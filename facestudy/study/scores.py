@@ -15,7 +15,7 @@ import torch
 from ..core import InputError, atomic, device_name, progress
 from ..measure.metrics import coherence, score_clip, score_regions
 from ..measure.takes import Take
-from .data import split_in_words
+from .data import current_digest, split_in_words
 from .takes import remake, takes
 from ..systems.registry import SYSTEMS
 from ..training.system import CopySource, System
@@ -128,8 +128,8 @@ def made_by(
     "What the rows of a system say about its making"
     recipe = {k: meta['recipe'][k] for k in ('batch', 'optimiser', 'precision')}
     return dict(system=meta['name'], label=SYSTEMS[meta['name']].label, profile=meta['profile'], seed=meta['seed'],
-                trained_on=meta['data'][:12], steps=meta['steps'], **recipe, parameters=parameters_of(system),
-                features=meta['features'], device=meta['device'], versions=meta['versions'],
+                trained_on=current_digest(meta['data'])[:12], steps=meta['steps'], **recipe,
+                parameters=parameters_of(system), features=meta['features'], device=meta['device'], versions=meta['versions'],
                 train_seconds=meta['seconds'])
 
 # %% ../../nbs/study/05_scores.ipynb #853fbfed
