@@ -23,7 +23,6 @@ from .measure.metrics import PSNR_CAP, psnr, ssim
 from .media import Video, read_image, resize, write_video
 from .method.superres import enlarge
 from .nets import load_net
-from .nets import load_net
 
 # %% ../nbs/06_animate.ipynb #37dbdbae
 def crop_square(

@@ -21,7 +21,6 @@ from .renderings import per_image, softened, turned, uniform
 from ..fit import fit
 from ..method.encoders import conv_block
 from ..method.keypoints import AVERAGE_FACE
-from ..nets import load_net, save_net
 
 # %% ../../nbs/detectors/02_landmarker.ipynb #27e950e8
 POINTS = 68 # In iBUG's order

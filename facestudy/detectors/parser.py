@@ -17,7 +17,7 @@ from ..core import InputError, pick_device, seed_all
 from .renderings import per_image, softened, turned, uniform
 from ..fit import fit
 from ..method.encoders import conv_block
-from ..nets import load_net, save_net
+
 from ..people.head import REGIONS
 
 # %% ../../nbs/detectors/03_parser.ipynb #97bcf784

@@ -430,21 +430,3 @@ def clip_interval(
     each = mean + (sums - sizes*mean)/sizes.mean()
     t = ttest_1samp(each, 0).confidence_interval(level) if _varies(each) else (mean, mean)
     return float(min(drawn.low, t[0])),float(max(drawn.high, t[1]))
-
-# %% ../../nbs/measure/03_contrasts.ipynb #3c5eb3a8
-def p_text(
-    p:float # Two-sided p value in (0, 1]; NaN where there is none
-)->str: # 'p < .001', 'p .018', 'p 1', or '–' for NaN
-    "A p value as a page prints it: three digits, and never 'p 0.000'"
-    if math.isnan(p): return '–'
-    if p < .001: return 'p < .001'
-    digits = f'{p:.3f}'
-    return 'p 1' if digits == '1.000' else f'p {digits.lstrip("0")}'
-
-# %% ../../nbs/measure/03_contrasts.ipynb #85608369
-def seeds_text(
-    n:float # Seeds needed, as from `needed_seeds`: a whole number, inf, or NaN
-)->str: # 'about 20', 'more than 100', or '–' for NaN
-    "A number of seeds as a page prints it: nobody plans more than a hundred"
-    if math.isnan(n): return '–'
-    return 'more than 100' if n > 100 else f'about {n:.0f}'

@@ -8,7 +8,6 @@ __all__ = ['degrade', 'bicubic', 'conv3', 'Down', 'Up', 'SuperResolution', 'supe
 
 # %% ../../nbs/method/07_superres.ipynb #13259808
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -16,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..core import pick_device, seed_all, to_tensor
 from ..fit import fit
-from ..nets import load_net, save_net
 
 # %% ../../nbs/method/07_superres.ipynb #cf6bda4f
 def degrade(

@@ -12,6 +12,7 @@ __all__ = ['LARGE_TURN', 'BEHAVIOURS', 'frame_values', 'tears', 'strays', 'smear
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
+from ..core import styler
 from ..measure.artefacts import (face_look, identity_lost, looks_of, marked, strayed, strayed_share, streaks,
                                          torn)
 from ..measure.faults import align, error_map, leak, pull

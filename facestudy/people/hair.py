@@ -13,7 +13,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ..core import seed_all
 from .head import PARTS, head_asset
 from .raster import Corners, fill, vertex_normals
 from .skin import AXIS, LOW, TOP, Hairline, above_hairline, chart, smooth

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..core import seed_all
 from .head import PARTS, head_asset
 from .raster import Corners, fill, resolve
 

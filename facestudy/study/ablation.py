@@ -28,7 +28,7 @@ from .profiles import PROFILES
 from ..systems.registry import SYSTEMS
 from .runs import Run, aid_file, aid_source, plan, runs_dir
 from .study import fit
-from .data import group_of, open_data
+from .data import open_data
 from ..training.farm import farm
 from ..nets import load_net, net_meta
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from ..measure.contrasts import adjusted, p_text, paired, seeds_text, verdicts
+from ..core import styler
+from ..measure.contrasts import adjusted, paired, seeds_text, verdicts
 from ..measure.measures import MEASURES
 
 # %% ../../nbs/study/12_claims.ipynb #40882bca

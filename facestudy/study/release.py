@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from ..core import InputError, atomic, load_tensors, pick_device, sha256, short_hash, write_text
-from ..detectors.aids import AIDS, aid, fit_aid, load_aid
+from ..detectors.aids import AIDS, fit_aid, load_aid
 from ..measure.metrics import summarise
 from .data import open_data
 from .runs import checkpoints_dir, runs_dir

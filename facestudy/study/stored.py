@@ -9,7 +9,7 @@ __all__ = ['RUN_COLUMNS', 'TIME_COLUMNS', 'PRINTED', 'beside', 'write_runs', 'wr
 # %% ../../nbs/study/06_stored.ipynb #e3d47a36
 from pathlib import Path
 import pandas as pd
-from ..core import InputError, atomic, need_file
+from ..core import atomic, need_file
 from ..measure.metrics import summarise
 
 # %% ../../nbs/study/06_stored.ipynb #1e4c3635

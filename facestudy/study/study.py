@@ -21,7 +21,6 @@ from .scores import rows_from
 from ..systems.registry import SYSTEMS, system_class
 from ..training.trainer import Trainer
 from ..training.reenact import held_out
-from ..nets import save_net
 
 # %% ../../nbs/study/08_study.ipynb #41e8417c
 def seen_through(

@@ -10,7 +10,6 @@ from torch import nn
 
 from ..core import InputError, to_numpy
 from ..data.pairs import Pairs
-from ..nets import load_net, net_meta, save_net
 
 # %% ../../nbs/training/01_system.ipynb #528bebb4
 class System(nn.Module):
