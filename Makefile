@@ -6,7 +6,7 @@ BIN := .venv/bin
 ARGS := --profile $(PROFILE) --seed $(SEED) $(if $(CLIPS),--clips $(CLIPS)) $(if $(SYSTEMS),--systems $(SYSTEMS)) $(if $(STEPS),--steps $(STEPS)) \
         $(if $(filter no,$(PARAMETRIC)),--no-parametric)$(if $(filter yes,$(PARAMETRIC)),--parametric)
 
-.PHONY: help table1 gallery grid reports ablation claims test test-fast lab data bench export notebooks clean-runs
+.PHONY: help table1 gallery grid reports ablation claims test test-fast moving lab data bench export notebooks clean-runs
 help:            ## This list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## ?/\t/' | expand -t 18
 	@echo 'Settings: PROFILE=smoke|quick|standard|paper  CLIPS=folder of videos  SEED=n  SYSTEMS=a,b  STEPS=n  PARAMETRIC=yes|no  RETRAIN=1  WORKERS=n  SCHEDULER=tcp://host:port'
@@ -41,6 +41,9 @@ test: .venv/installed   ## All tests: notebooks, package, smoke study twice
 
 test-fast: .venv/installed ## The loop at the desk: tests that need neither notebooks nor trainings
 	$(BIN)/python -m pytest -q -n 2 -m 'not slow' tests
+
+moving: .venv/installed ## The README's moving picture, from the released weights
+	$(BIN)/python -c 'from facestudy.pages.moving import readme_picture; print(readme_picture())'
 
 lab: .venv/installed    ## JupyterLab on nbs/
 	$(BIN)/jupyter lab --notebook-dir=nbs

@@ -217,5 +217,4 @@ def styler(
     table # A pandas DataFrame
 ):        # A pandas Styler
     "The table's Styler, named after its content: the same table has the same HTML each time"
-    content = [table.columns.astype(str).tolist(), table.index.astype(str).tolist(), table.astype(str).values.tolist()]
-    return table.style.set_uuid(short_hash(content, 6))
+    return table.style.set_uuid(short_hash(table.to_csv(), 6))
