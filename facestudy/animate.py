@@ -43,7 +43,7 @@ def cut(
     x,y,s = square
     return resize(im[y:y+s, x:x+s], size)
 
-# %% ../nbs/06_animate.ipynb #86d05710
+# %% ../nbs/06_animate.ipynb #279960fe
 def faces_in(
     track:Track, # Boxes and points in pixels of the whole image
     square,      # left, top, side, pixels
@@ -54,6 +54,7 @@ def faces_in(
     boxes = (track.boxes - np.array([x, y, 0, 0], np.float32))*(size/s)
     return Track(boxes, track.points, track.confidence).normalised(size, size)
 
+# %% ../nbs/06_animate.ipynb #86d05710
 def one_face(
     box # x,y,w,h, pixels
 )->Track: # Of one frame, without points

@@ -56,9 +56,10 @@ def _end(f, stopped, *args, **kwargs)->int:
         say(f'stopped; {stopped}')
         return 130
 
-# %% ../nbs/07_cli.ipynb #a89d64df
+# %% ../nbs/07_cli.ipynb #b4a5df9f
 EXAMPLES = {} # command -> a complete command line
 
+# %% ../nbs/07_cli.ipynb #a89d64df
 def command(
     name:str,    # As typed
     example:str, # A complete command line
@@ -85,7 +86,7 @@ def main(
     except SystemExit as e: return e.code
     return 0
 
-# %% ../nbs/07_cli.ipynb #155ba829
+# %% ../nbs/07_cli.ipynb #f8426e65
 def _system_of(run)->str:
     "The system of a run's file, by the name of its folder: PROFILE-SYSTEM-HASH"
     return run.parent.name.split('-')[1]
@@ -98,6 +99,7 @@ def _candidates(name):
     released = [f for f in [checkpoints_dir()/f'{name}.safetensors'] if f.exists()]
     return real or released or runs
 
+# %% ../nbs/07_cli.ipynb #155ba829
 def _trained()->str:
     "Names of all systems that are trained or released here"
     from facestudy.study.runs import checkpoints_dir, runs_dir
@@ -163,9 +165,10 @@ def reconstruct(
     if r['failed']: say(f'{len(r["failed"])} of {r["clips"]+len(r["failed"])} clips could not be used.')
     return int(bool(r['failed']))
 
-# %% ../nbs/07_cli.ipynb #6f33769d
+# %% ../nbs/07_cli.ipynb #de38e15d
 Workers = Annotated[int|None, typer.Option(metavar='N', help='processes (default: one per core)')]
 
+# %% ../nbs/07_cli.ipynb #6f33769d
 @command('prepare', 'facestudy prepare videos/ clips/ --size 256',
          'finished videos are kept, and the same command goes on with the rest.')
 def prepare(
@@ -235,13 +238,14 @@ Fields = Annotated[list[str], typer.Option('--set', metavar='FIELD=VALUE', show_
                    help='change a field of the recipe, for example lr=1e-3; may be given several times')]
 Systems = Annotated[str|None, typer.Option(metavar='A,B', help='systems to run, by name (default: all)')]
 
-# %% ../nbs/07_cli.ipynb #b37aea05
+# %% ../nbs/07_cli.ipynb #fa57f8e6
 def _number(text):
     "The whole or real number that a text is, else the text"
     for kind in (int, float):
         with contextlib.suppress(ValueError): return kind(text)
     return text
 
+# %% ../nbs/07_cli.ipynb #ae1b6be6
 def recipe_fields(
     fields, # Of 'FIELD=VALUE'
     steps   # Training steps; None: the profile's
@@ -253,6 +257,7 @@ def recipe_fields(
     pairs = (o.partition('=') for o in fields)
     return {k: _number(v) for k,_,v in pairs} | ({'steps': steps} if steps else {})
 
+# %% ../nbs/07_cli.ipynb #b37aea05
 def _chosen(systems)->tuple:
     "Names of systems from 'A,B'; all where none are given"
     from facestudy.systems.registry import SYSTEMS
@@ -279,11 +284,12 @@ def train(
     else: path = fit_named(system, profile, clips, seed, device, parametric, **overrides)
     print(path)
 
-# %% ../nbs/07_cli.ipynb #d2138d7b
+# %% ../nbs/07_cli.ipynb #fd8b0b12
 StudyReleased = Annotated[bool|None, typer.Option('--released/--no-released', show_default=False,
                           help='measure the released weights instead of training; --no-released: train the aids too '
                                '(default: train the systems, with the released aids)')]
 
+# %% ../nbs/07_cli.ipynb #d2138d7b
 @command('study', 'facestudy study --profile quick --systems copy_source,improved',
          'finished runs are kept, and the same command goes on with the rest.')
 def study(
@@ -315,13 +321,14 @@ def release(profile:Profile='quick', systems:Systems=None):
     from facestudy.study.release import release
     print(release(profile, _chosen(systems)).to_string(index=False, float_format='{:.3f}'.format))
 
-# %% ../nbs/07_cli.ipynb #105ebeaf
+# %% ../nbs/07_cli.ipynb #bb53ff9a
 ReportReleased = Annotated[bool|None, typer.Option('--released/--no-released', show_default=False,
                            help='measure the released weights, or train everything again '
                                 '(default: the released ones, unless clips, seed or steps are given)')]
 ReportFolder = Annotated[str|None, typer.Option(metavar='DIR', help='folder of the report (default: reports, or reports/local/NAME for '
                                                                    'clips of your own)')]
 
+# %% ../nbs/07_cli.ipynb #105ebeaf
 @command('report', 'facestudy report --profile quick', 'finished runs are kept, and the same command goes on with the rest.')
 def report(
     profile:Profile='quick', clips:Clips=None, parametric:Parametric=None, seed:Seed=0, steps:Steps=None, fields:Fields=(),

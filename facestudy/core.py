@@ -43,7 +43,7 @@ def need_file(
     if path.stat().st_size == 0: raise InputError(f'{path}: the file is empty; fetch or record it again.')
     return path
 
-# %% ../nbs/01_core.ipynb #0376a754
+# %% ../nbs/01_core.ipynb #0e676d9d
 _NOT_WRITABLE = 'it is not writable; choose another folder or change its permissions'
 _A_FILE_IN_THE_WAY = 'a part of the path is a file; choose another folder'
 _ADVICE = {errno.ENOSPC: 'the disk is full; free some space and run the command again',
@@ -52,6 +52,7 @@ _ADVICE = {errno.ENOSPC: 'the disk is full; free some space and run the command 
            errno.EACCES: _NOT_WRITABLE, errno.EPERM: _NOT_WRITABLE,
            errno.ENOTDIR: _A_FILE_IN_THE_WAY, errno.EEXIST: _A_FILE_IN_THE_WAY}
 
+# %% ../nbs/01_core.ipynb #0376a754
 def explain_os_error(
     path,       # What was being written
     e:OSError   # What the system said

@@ -254,7 +254,7 @@ def _find_sound(container, path):
     sound = _Sound(container, path)
     return sound if sound.x is not None else None
 
-# %% ../nbs/04_media.ipynb #41bb9c08
+# %% ../nbs/04_media.ipynb #785733d8
 def _even(
     im:np.ndarray # (H, W, 3)
 )->np.ndarray:
@@ -262,6 +262,7 @@ def _even(
     h,w = im.shape[:2]
     return np.pad(im, ((0, h%2), (0, w%2), (0, 0)), mode='edge') if h%2 or w%2 else im
 
+# %% ../nbs/04_media.ipynb #41bb9c08
 def _picture_stream(container, fps, crf):
     "An H.264 stream; its size is set with the first frame"
     # with macroblock trees, bytes of small pictures differ from run to run
@@ -327,7 +328,7 @@ def _pip_download(package, version, folder):
     raise InputError(f'{package}=={version} cannot be fetched from the Python package index ({why}); '
                      'connect this machine to the index and run the command again.')
 
-# %% ../nbs/04_media.ipynb #9df0f220
+# %% ../nbs/04_media.ipynb #ba480daf
 def _package(package, version):
     "The package file in the cache, fetched at most once"
     folder = cache_dir('packages', f'{package}-{version}', 'file')
@@ -338,6 +339,7 @@ def _package(package, version):
         except OSError as e: raise explain_os_error(folder/got.name, e) from e
     return folder/got.name
 
+# %% ../nbs/04_media.ipynb #9df0f220
 def _another_file(what, found, expected, delete):
     "The sentence for a file with another SHA-256 than expected"
     return InputError(f'{what} is not the file this study was made with '

@@ -41,7 +41,7 @@ def save_net(
               'version': net.version, 'config': net.config}
     save_tensors(path, slimmed(weights) if slim else weights, header | meta)
 
-# %% ../nbs/02_nets.ipynb #628bcac1
+# %% ../nbs/02_nets.ipynb #f83d0ab5
 _SYSTEMS = ('suggested', 'suggested_superres', 'first_order', 'x2face', 'mocogan', 'monkey_net', 'few_shot',
             'puppeteer_gan', 'driving_autoencoder', 'follow_box')
 
@@ -54,6 +54,7 @@ UNNAMED = {'landmarker': ('facestudy.detectors.landmarker:Landmarker', ('width',
            'parser':     ('facestudy.detectors.parser:Parser', ('width', 'parts')),
            'superres':   ('facestudy.method.superres:SuperResolution', ('width', 'scale'))}
 
+# %% ../nbs/02_nets.ipynb #628bcac1
 def modern(
     meta:dict # A header as it was read
 )->dict: # With `class`, `name` and `config`, and the class where it is today
@@ -64,7 +65,7 @@ def modern(
     module,_,cls = meta.get('class', '').partition(':')
     return meta | {'class': f'{MOVED.get(module, module)}:{cls}'} if cls else meta
 
-# %% ../nbs/02_nets.ipynb #825177b5
+# %% ../nbs/02_nets.ipynb #fe6caad8
 def _checked(path, meta, kind):
     "A modern header that describes a network, of this kind if one is named"
     found = meta.get('name') or meta.get('kind') or 'something else'
@@ -76,6 +77,7 @@ def _checked(path, meta, kind):
         raise InputError(f'{path}: its header lacks {", ".join(sorted(missing))}; fetch or train it again.')
     return meta
 
+# %% ../nbs/02_nets.ipynb #825177b5
 def net_meta(
     path,         # A file written by `save_net`
     kind:str=None # What it must be for, if that matters
@@ -99,7 +101,7 @@ def find_class(
                          'install the version that wrote it.')
     return cls
 
-# %% ../nbs/02_nets.ipynb #9e7356e3
+# %% ../nbs/02_nets.ipynb #4a3f644a
 def _fitted(path, meta, tensors, cls):
     "The network of a header, with these weights"
     trained = {k: None for k in getattr(cls, 'only_for_training', ()) if k in meta['config']}
@@ -115,6 +117,7 @@ def _fitted(path, meta, tensors, cls):
         raise InputError(f'{path}: its weights do not fit {cls.__name__} ({reason}); train it again.') from e
     return net
 
+# %% ../nbs/02_nets.ipynb #9e7356e3
 def load_net(
     path,          # A file written by `save_net`
     kind:str=None, # What it must be for, if that matters

@@ -22,10 +22,11 @@ from ..core import InputError, atomic, progress, sha256, short_hash, write_text
 from .landmarks import Track, track_face
 from ..media import Video, resize
 
-# %% ../../nbs/data/03_clips.ipynb #38bcd9ad
+# %% ../../nbs/data/03_clips.ipynb #c6a34d07
 TEST_SHARE = .3 # of a clip that is split in time: the share that is tested
 GAP = 5         # frames before that share that are not used at all
 
+# %% ../../nbs/data/03_clips.ipynb #38bcd9ad
 def hash_split(
     identities,     # Names of people
     share:float=.2  # Of them that are tested, roughly
@@ -38,9 +39,10 @@ def hash_split(
     n = min(max(low, 1), len(people)-1)
     return {o: 'test' if i < n else 'train' for i,o in enumerate(people)}
 
-# %% ../../nbs/data/03_clips.ipynb #24b0b123
+# %% ../../nbs/data/03_clips.ipynb #06a4d4d4
 SUFFIXES = {'.mp4', '.mov', '.m4v', '.avi', '.mkv', '.webm'} # File types that are read
 
+# %% ../../nbs/data/03_clips.ipynb #24b0b123
 def find_videos(
     folder # A folder of videos, sub-folders included
 )->dict: # name -> path; a sub-folder becomes part of the name, `id1/v2/3.mp4` -> `id1#v2#3`
@@ -78,9 +80,10 @@ def _read_manifest(path):
     _check_manifest(m, path)
     return m[[o for o in _COLUMNS if o in m]]
 
-# %% ../../nbs/data/03_clips.ipynb #647910ad
+# %% ../../nbs/data/03_clips.ipynb #31320684
 _JOB = {'split': '', 'source': '', 'licence': '', 'start': 0, 'stop': 0, 'hidden': '', 'reason': ''}
 
+# %% ../../nbs/data/03_clips.ipynb #647910ad
 def video_jobs(
     folder # Videos, and perhaps a manifest.csv
 )->pd.DataFrame: # name, path, identity, split, source, licence, start, stop, hidden, reason
@@ -98,9 +101,10 @@ def video_jobs(
     jobs.loc[leak & (jobs.reason == ''), 'reason'] = 'this person is also in the test split'
     return jobs.assign(path=[str(found.get(o, '')) for o in jobs.name])
 
-# %% ../../nbs/data/03_clips.ipynb #5e6c8088
+# %% ../../nbs/data/03_clips.ipynb #a9c59e25
 MARGIN = .25 # of the clip's median face box, on each side
 
+# %% ../../nbs/data/03_clips.ipynb #5e6c8088
 def square_around(
     boxes:np.ndarray,  # (T, 4) x, y, w, h in pixels, NaN where there is no face
     h:int,             # Height of the frame, pixels
@@ -334,7 +338,7 @@ def build_store(
     if not 16 <= size <= 1024: raise InputError(f'size {size} is not usable; choose a side from 16 to 1024 pixels.')
     return make_store(video_jobs(videos), out, size, workers, margin)
 
-# %% ../../nbs/data/03_clips.ipynb #ff3b3fd4
+# %% ../../nbs/data/03_clips.ipynb #bf9624e2
 @dataclass(frozen=True)
 class Segment:
     "A stretch of a clip: frames `start` to `stop`, the last one not included"
@@ -346,6 +350,7 @@ class Segment:
 
     def __len__(self): return self.stop-self.start
 
+# %% ../../nbs/data/03_clips.ipynb #ff3b3fd4
 def _stretches(mask):
     "(start, stop) of every run of True"
     edges = np.flatnonzero(np.diff(np.r_[0, mask.astype(int), 0]))

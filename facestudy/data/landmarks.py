@@ -52,7 +52,7 @@ def _grey(im, side):
     if g.ndim == 3: g = cv2.cvtColor(g, cv2.COLOR_RGB2GRAY)
     return cv2.equalizeHist(g),scale
 
-# %% ../../nbs/data/01_viola_jones.ipynb #b17a67f2
+# %% ../../nbs/data/01_viola_jones.ipynb #dee9e319
 def _search(grey, lo, hi, **kw):
     "(boxes, confidence) of the first cascade that finds something"
     for name,conf in CASCADES.items():
@@ -60,6 +60,7 @@ def _search(grey, lo, hi, **kw):
         if len(boxes): return boxes,conf
     return np.zeros((0, 4), np.float32),0.
 
+# %% ../../nbs/data/01_viola_jones.ipynb #b17a67f2
 def detect_faces(
     im:np.ndarray, # uint8 (H, W, 3)
     side:int=320   # Longest side at which is searched, pixels; the smallest window is 28 wide
@@ -117,13 +118,14 @@ class _Place(NamedTuple):
     sizes:tuple    # Smallest and largest side
     near:int       # Neighbouring windows that must agree
 
-# %% ../../nbs/data/01_viola_jones.ipynb #0decc1b0
+# %% ../../nbs/data/01_viola_jones.ipynb #ce4f5846
 _EYES = ('eye_tree_eyeglasses', 'eye')
 _PLACES = {'left eye':  _Place((.05, .18, .52, .58), (.30, .40), _EYES, (.16, .42), 2),
            'right eye': _Place((.48, .18, .95, .58), (.70, .40), _EYES, (.16, .42), 2),
            'mouth':     _Place((.15, .62, .85, 1.12), (.50, .82), ('smile',), (.20, .62), 6)}
 _BOX,_MARGIN = 120,24 # Of the patch that is searched: width of the face's box, and what is around it, pixels
 
+# %% ../../nbs/data/01_viola_jones.ipynb #0decc1b0
 def _landmark(grey, place):
     "Centre (x, y) of the candidate nearest to the usual place, in units of the face's box; NaN without one"
     x0,y0,x1,y1 = (round(_BOX*o)+_MARGIN for o in place.where)

@@ -22,7 +22,7 @@ from ..core import InputError, atomic, explain_os_error, need_file, progress, sh
 from .landmarks import Track, detect_faces, follow, iou, steady
 from ..media import Video, resize, write_video
 
-# %% ../../nbs/data/02_prepare.ipynb #1f6ad29e
+# %% ../../nbs/data/02_prepare.ipynb #cb662c3c
 MISSES = 5        # Frames in a row without a face that end a sequence
 MAX_FRAMES = 1024 # Longest sequence, as published
 
@@ -32,6 +32,7 @@ class Tube(NamedTuple):
     stop:int  # Frame after the last
     box:tuple # left, top, right, bottom in pixels
 
+# %% ../../nbs/data/02_prepare.ipynb #1f6ad29e
 def _tube(held):
     "The sequence of (frame, box x, y, w, h) pairs, and the box that holds all boxes"
     b = np.asarray([box for _,box in held], float)
@@ -320,7 +321,7 @@ def _listed_jobs(files, settings, metadata):
                      'rows': entries.to_dict('records')})
     return jobs
 
-# %% ../../nbs/data/02_prepare.ipynb #2231ffb7
+# %% ../../nbs/data/02_prepare.ipynb #c45228a8
 def _same_settings(path, settings):
     "Keep the settings of a folder, or raise `InputError` when it has others"
     old = json.loads(path.read_text()) if path.exists() else settings
@@ -330,6 +331,7 @@ def _same_settings(path, settings):
                          f'not {settings[diff]}; choose another folder or delete it.')
     write_text(path, json.dumps(settings, indent=1))
 
+# %% ../../nbs/data/02_prepare.ipynb #2231ffb7
 def _journal(path):
     "Rows of a journal; a last line that was cut off is left out"
     for line in path.read_text().splitlines() if path.exists() else ():

@@ -18,7 +18,7 @@ from .parser import parser_score, train_parser
 from ..nets import load_net, save_net
 from ..people.clips import default_parametric
 
-# %% ../../nbs/detectors/05_aids.ipynb #970d20a2
+# %% ../../nbs/detectors/05_aids.ipynb #35a9ae6e
 @dataclass(frozen=True)
 class Aid:
     "A network trained beforehand: its functions, and how long the real one trains"
@@ -29,6 +29,7 @@ class Aid:
 AIDS = {'landmarker': Aid(train_landmarker, landmarker_score, 2000),
         'parser': Aid(train_parser, parser_score, 1000)}
 
+# %% ../../nbs/detectors/05_aids.ipynb #970d20a2
 def aid(name:str)->Aid:
     "The aid of this name. Raises `InputError` for an unknown one"
     if name not in AIDS: raise InputError(f'aid {name!r} is unknown; use one of {", ".join(AIDS)}.')

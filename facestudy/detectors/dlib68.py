@@ -14,7 +14,7 @@ from ..core import InputError
 from ..data.landmarks import iou
 from ..media import package_member, resize
 
-# %% ../../nbs/detectors/04_dlib68.ipynb #72963374
+# %% ../../nbs/detectors/04_dlib68.ipynb #4f582547
 _MODEL = dict(package='face-recognition-models', version='0.3.0',
               member='face_recognition_models/models/shape_predictor_68_face_landmarks.dat',
               digest='fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f')
@@ -27,6 +27,7 @@ def _dlib():
                          'install it with `pip install dlib-bin==20.0.1.post1`.') from e
     return dlib
 
+# %% ../../nbs/detectors/04_dlib68.ipynb #72963374
 @functools.cache
 def dlib_predictor(): # dlib.shape_predictor
     "Dlib's 68-point model (iBUG 300-W, research use), 100 MB. Raises `InputError` without dlib or the model"
@@ -51,7 +52,7 @@ def _from_pixels(p, side, k):
     "Undo `_to_pixels`"
     return ((np.asarray(p)+.5)/k-.5)/(side-1)*2-1
 
-# %% ../../nbs/detectors/04_dlib68.ipynb #e68c9b17
+# %% ../../nbs/detectors/04_dlib68.ipynb #f4c7d623
 _SHRINK,_DOWN = .89,.08 # Dlib's rectangle against the Viola–Jones box: its side; how much lower its centre is
 
 def _dlib_box(face, side, k, shrink=_SHRINK, down=_DOWN):
@@ -65,13 +66,14 @@ def _hog_boxes(im):
     found = [[r.left(), r.top(), r.width(), r.height()] for r in _hog()(im, 0)]
     return np.array(found, float).reshape(-1, 4)
 
+# %% ../../nbs/detectors/04_dlib68.ipynb #e68c9b17
 def _choose(found, box):
     "HOG's rectangle for the face in `box`, else `box` itself, else None; without a box the surest that is found"
     if not np.isfinite(box).all(): return found[0] if len(found) else None
     near = max(found, key=lambda o: iou(o, box), default=box)
     return near if iou(near, box) > .3 else box
 
-# %% ../../nbs/detectors/04_dlib68.ipynb #f00d035e
+# %% ../../nbs/detectors/04_dlib68.ipynb #5f11f368
 def _one(im, face, hog):
     "Points (68, 2) in [-1, 1] of one frame, or NaN"
     big,k = _enlarge(im)
@@ -82,6 +84,7 @@ def _one(im, face, hog):
     found = dlib_predictor()(big, _dlib().rectangle(x, y, x+w-1, y+h-1))
     return _from_pixels([(p.x, p.y) for p in found.parts()], side, k)
 
+# %% ../../nbs/detectors/04_dlib68.ipynb #f00d035e
 def dlib_landmarks(
     frames,       # uint8 (T, H, W, 3)
     faces,        # (T, 4) normalised boxes cx, cy, half-width, half-height; NaN where there is none

@@ -29,11 +29,12 @@ MIRRORED = np.r_[16:-1:-1, 26:16:-1,             # In a mirror: jaw line, brows
                  45:41:-1, 47, 46, 39:35:-1, 41, 40,                # eyes: upper lids, then lower lids
                  54:47:-1, 59:54:-1, 64:59:-1, 67, 66, 65]          # lips: outer, then inner
 
-# %% ../../nbs/detectors/02_landmarker.ipynb #fabedec3
+# %% ../../nbs/detectors/02_landmarker.ipynb #b5c5fa04
 SIDE = 64   # Pixels a side of a crop
 REACH = 1.6 # Side of the crop, in widths of the face box
 DOWN = .12  # How far the crop's centre lies below the box's, in widths of the box
 
+# %% ../../nbs/detectors/02_landmarker.ipynb #fabedec3
 def crop_map(
     faces,    # (B, 4) cx, cy, half-width, half-height in [-1, 1]
     angle=0., # (B,) radians by which the crop is turned
@@ -63,7 +64,7 @@ def into_crop(
     "Points of a frame as points of its crop"
     return torch.linalg.solve(theta[:, :, :2], (points-theta[:, None, :, 2]).mT).mT
 
-# %% ../../nbs/detectors/02_landmarker.ipynb #cae205f8
+# %% ../../nbs/detectors/02_landmarker.ipynb #849b7578
 LUMA = .299, .587, .114 # Weights of red, green and blue in brightness (ITU-R BT.601)
 
 def grey(
@@ -77,6 +78,7 @@ def _cut(images, theta):
     grid = F.affine_grid(theta, (len(images), 1, SIDE, SIDE), align_corners=True)
     return F.grid_sample(images, grid, padding_mode='border', align_corners=True)
 
+# %% ../../nbs/detectors/02_landmarker.ipynb #cae205f8
 def _normal(x):
     "Each image with mean 0 and standard deviation about 1; .01 keeps plain ones finite"
     return (x-x.mean((1, 2, 3), keepdim=True))/(x.std((1, 2, 3), keepdim=True)+.01)
@@ -135,7 +137,7 @@ class Landmarker(nn.Module):
             c = up(torch.cat([c, skip], 1))
         return mean_place(self.maps(c)+self.prior)
 
-# %% ../../nbs/detectors/02_landmarker.ipynb #fccdb643
+# %% ../../nbs/detectors/02_landmarker.ipynb #706dc29f
 def _patched(x):
     "A plain rectangle before three images of ten"
     n,s = len(x),torch.linspace(-1, 1, SIDE)
@@ -144,6 +146,7 @@ def _patched(x):
     columns = (s-z[:, None, None]).abs() < h[:, None, None]
     return torch.where((rows & columns)[:, None], per_image(torch.rand(n)), x)
 
+# %% ../../nbs/detectors/02_landmarker.ipynb #bf4b3eef
 def _spoiled(x):
     "Blur, gamma, noise, light from one side and a patch, each by chance, on crops (B, 1, S, S) in [0, 1]"
     n = len(x)
@@ -152,6 +155,7 @@ def _spoiled(x):
     x = x+per_image(uniform(n, -.5, .5))*torch.linspace(-.5, .5, SIDE)
     return _patched(x)
 
+# %% ../../nbs/detectors/02_landmarker.ipynb #fccdb643
 def _jittered(faces, strength):
     "A random `crop_map` for each face, and which of them are mirrored (B,)"
     n = len(faces)
@@ -174,7 +178,7 @@ def training_crops(
     points = torch.where(mirrored[:, None, None], points[:, torch.from_numpy(MIRRORED)], points)
     return _normal(_spoiled(_cut(images, theta))),into_crop(points, theta)
 
-# %% ../../nbs/detectors/02_landmarker.ipynb #3791e03e
+# %% ../../nbs/detectors/02_landmarker.ipynb #82831d96
 def _training_set(store, split):
     "Grey frames uint8 (N, 1, S, S), faces (N, 4) and points (N, 68, 2) in [-1, 1] where a face was found"
     parts = []
@@ -188,6 +192,7 @@ def _training_set(store, split):
                          'use a store made by `facestudy parametric`.')
     return tuple(torch.from_numpy(np.concatenate(o)) for o in zip(*parts))
 
+# %% ../../nbs/detectors/02_landmarker.ipynb #3791e03e
 def _mean_shape(faces, points):
     "(68, 2) in [-1, 1] of the crop"
     return into_crop(points.float(), crop_map(faces.float())).mean(0)
@@ -263,12 +268,13 @@ def mean_landmarker(
         return into_frame(mean[None].repeat(len(faces), 1, 1), theta).numpy()
     return find
 
-# %% ../../nbs/detectors/02_landmarker.ipynb #b57e57b6
+# %% ../../nbs/detectors/02_landmarker.ipynb #c006ceeb
 def _nanmean(x):
     "Row means over what is known; NaN where nothing is"
     n = np.isfinite(x).sum(1)
     return np.where(n, np.nansum(x, 1)/np.maximum(n, 1), np.nan)
 
+# %% ../../nbs/detectors/02_landmarker.ipynb #b57e57b6
 def landmark_errors(
     find,         # find(frames, faces) -> points (T, 68, 2), e.g. `partial(find_landmarks, model)`
     store,        # A `ParametricStore`

@@ -20,7 +20,7 @@ from ..method.encoders import conv_block
 
 from ..people.head import REGIONS
 
-# %% ../../nbs/detectors/03_parser.ipynb #97bcf784
+# %% ../../nbs/detectors/03_parser.ipynb #7107dfd7
 PARTS = REGIONS # background, body, hair, face, mouth, eyes: the channels of a layout, in this order
 SIDE = 64       # Pixels a side of what the network sees
 COLOURS = np.float32([[.15, .15, .2], [.25, .45, .75], [.45, .25, .1],
@@ -32,13 +32,14 @@ def one_hot(
     "Labels as a layout of zeros and ones"
     return F.one_hot(labels.long(), len(PARTS)).movedim(-1, 1).float()
 
+# %% ../../nbs/detectors/03_parser.ipynb #97bcf784
 def layout_picture(
     layout # (B, C, S, S) probabilities or one-hot maps
 )->torch.Tensor: # (B, 3, S, S) in [0, 1]
     "A layout in colours, mixed where it is unsure"
     return torch.einsum('bchw,cr->brhw', layout.float(), torch.from_numpy(COLOURS).to(layout.device))
 
-# %% ../../nbs/detectors/03_parser.ipynb #d69f133a
+# %% ../../nbs/detectors/03_parser.ipynb #8623fb2d
 def _normal(x):
     "Each image with mean 0 and standard deviation about 1; .03 keeps plain ones finite"
     return (x-x.mean((1, 2, 3), keepdim=True))/(x.std((1, 2, 3), keepdim=True)+.03)
@@ -47,6 +48,7 @@ def _blended(x):
     "Two means over 2 × 2 pixels: neighbours predicted by one position must agree, so layouts show no checkerboard"
     return F.avg_pool2d(F.avg_pool2d(x, 2, 1, padding=1, count_include_pad=False), 2, 1)
 
+# %% ../../nbs/detectors/03_parser.ipynb #d69f133a
 class Parser(nn.Module):
     "Images (B, 3, 64, 64) in [0, 1] -> logits of the parts (B, C, 64, 64)"
     version = 1
@@ -98,7 +100,7 @@ def _place(n, strength):
     turn = turned(angle, torch.where(torch.rand(n) < .5, -1., 1.))
     return torch.cat([turn*scale[:, None, None], uniform((n, 2, 1), -.25, .25)*strength], -1)
 
-# %% ../../nbs/detectors/03_parser.ipynb #17d68863
+# %% ../../nbs/detectors/03_parser.ipynb #6ce19225
 def _textures(n):
     "Random patterns (n, 3, SIDE, SIDE), from smooth to fine"
     def layer(k):
@@ -107,6 +109,7 @@ def _textures(n):
     x = sum(layer(k) for k in (2, 5, 12, 32))
     return (torch.rand(n, 3, 1, 1)+.2*x).clamp(0, 1)
 
+# %% ../../nbs/detectors/03_parser.ipynb #ecbe257f
 def _behind(x, labels):
     "Another background for two images of three; its edge is soft"
     n = len(x)
@@ -114,6 +117,7 @@ def _behind(x, labels):
     edge = F.avg_pool2d(F.pad((labels == 0).float()[:, None], (1, 1, 1, 1), mode='replicate'), 3, 1)
     return torch.where(per_image(torch.rand(n) < .67), x+(other-x)*edge, x)
 
+# %% ../../nbs/detectors/03_parser.ipynb #17d68863
 def _in_front(x, labels):
     "A rectangle before one image of four; gives images and labels"
     n,s = len(x),torch.linspace(-1, 1, SIDE)
@@ -122,7 +126,7 @@ def _in_front(x, labels):
     hit = ((s[:, None]-y).abs() < h) & ((s-z).abs() < w) & (torch.rand(n, 1, 1) < .25)
     return torch.where(hit[:, None], _textures(n), x),labels.masked_fill(hit, 0)
 
-# %% ../../nbs/detectors/03_parser.ipynb #37ee73d0
+# %% ../../nbs/detectors/03_parser.ipynb #a0175d60
 def _taken(x):
     "Photographs of the same scene by another camera"
     n,s = len(x),torch.linspace(-.5, .5, SIDE)
@@ -132,6 +136,7 @@ def _taken(x):
     x = softened(x.clamp(1e-3, 1)**per_image(torch.exp(uniform(n, -.6, .6))))
     return (x+torch.randn_like(x)*per_image(uniform(n, 0, .06))).clamp(0, 1)
 
+# %% ../../nbs/detectors/03_parser.ipynb #37ee73d0
 def training_layouts(
     images,     # (B, 3, S, S) in [0, 1]
     labels,     # (B, S, S) index into `PARTS`
@@ -148,7 +153,7 @@ def training_layouts(
     x,y = _in_front(_behind(x, y), y)
     return _taken(x),y
 
-# %% ../../nbs/detectors/03_parser.ipynb #05d07384
+# %% ../../nbs/detectors/03_parser.ipynb #11843ee1
 def _training_set(store, split):
     "Frames uint8 (N, 3, S, S) and labels uint8 (N, S, S) of every frame of a split"
     parts = []
@@ -160,6 +165,7 @@ def _training_set(store, split):
                          'use a store made by `facestudy parametric`.')
     return tuple(torch.from_numpy(np.concatenate(o)) for o in zip(*parts))
 
+# %% ../../nbs/detectors/03_parser.ipynb #05d07384
 def _weights(labels):
     "How much each part counts: inverse square root of its share, 1 for the average pixel"
     share = torch.bincount(labels.flatten().long(), minlength=len(PARTS))/labels.numel()
@@ -202,7 +208,7 @@ def iou(
     either = pairs.sum(0)+pairs.sum(1)-both
     return np.where(either, both/np.maximum(either, 1), np.nan)
 
-# %% ../../nbs/detectors/03_parser.ipynb #2e7372b5
+# %% ../../nbs/detectors/03_parser.ipynb #a98a321a
 def parser_scores(
     model,       # A `Parser`
     store,       # A `ParametricStore`
@@ -215,6 +221,7 @@ def parser_scores(
     share = np.bincount(labels.flatten(), minlength=len(PARTS))/labels.numel()
     return pd.DataFrame({'part': PARTS, 'iou': iou(found.numpy(), labels.numpy()), 'share': share})
 
+# %% ../../nbs/detectors/03_parser.ipynb #2e7372b5
 def parser_score(
     model, # A `Parser`
     store  # A `ParametricStore`

@@ -37,12 +37,13 @@ def choose(
         rows = rows[keep]
     return rows
 
-# %% ../../nbs/measure/03_contrasts.ipynb #bc1cc4ba
+# %% ../../nbs/measure/03_contrasts.ipynb #8318df48
 def _places(rows, by):
     "`by` with the test before the clip where the rows know one"
     add_test = 'test' in rows and 'test' not in by
     return [*by[:-1], 'test', by[-1]] if add_test else list(by)
 
+# %% ../../nbs/measure/03_contrasts.ipynb #bc1cc4ba
 def _indexed(rows, metric, index):
     "`metric` as a series with one value for every place of `index`"
     missing = [k for k in (metric, *index) if k not in rows]
@@ -108,13 +109,14 @@ def crossed_means(
     result = bootstrap(indices, mean, n_resamples=resamples, batch=1000, vectorized=True, method='percentile', rng=rng)
     return np.sort(result.bootstrap_distribution)
 
-# %% ../../nbs/measure/03_contrasts.ipynb #d18c4e55
+# %% ../../nbs/measure/03_contrasts.ipynb #749788db
 class Interval(NamedTuple):
     "An interval and the p value that agrees with it"
     low:float
     high:float
     p:float # Two-sided, of a mean of 0: below 1 - level exactly where the interval excludes 0
 
+# %% ../../nbs/measure/03_contrasts.ipynb #d18c4e55
 def percentile_interval(
     means:np.ndarray, # Sorted bootstrap means
     alpha:float       # 1 - level
@@ -143,7 +145,7 @@ def t_tests(
     if not _varies(by_clip): return [ttest_1samp(by_seed, 0)]
     return [ttest_1samp(by_seed, 0), ttest_ind(by_seed, by_clip - by_clip.mean(), equal_var=False)]
 
-# %% ../../nbs/measure/03_contrasts.ipynb #f2be89bc
+# %% ../../nbs/measure/03_contrasts.ipynb #8a814a52
 def candidates(
     d:np.ndarray,  # (seeds, clips) without NaN, more than one value
     level:float,   # Of each interval
@@ -156,6 +158,7 @@ def candidates(
     for t in t_tests(d): found.append(Interval(*t.confidence_interval(1-alpha), t.pvalue))
     return found
 
+# %% ../../nbs/measure/03_contrasts.ipynb #f2be89bc
 def outermost(
     intervals:list, # Of `Interval`
     estimate:float  # Lies inside, whatever rounding does
@@ -320,7 +323,7 @@ def seeds_text(
     if math.isnan(n): return '–'
     return 'more than 100' if n > 100 else f'about {n:.0f}'
 
-# %% ../../nbs/measure/03_contrasts.ipynb #05ad9a11
+# %% ../../nbs/measure/03_contrasts.ipynb #4bca6aa2
 # of verdicts, in every figure
 COLOURS = {'supported': 'tab:green', 'not supported': 'tab:red', 'not decidable': 'tab:gray'}
 
@@ -331,6 +334,7 @@ def _draw_contrast(ax, y, r, small):
     if np.isfinite([r.low, r.high]).all(): ax.plot([r.low, r.high], [y, y], color=colour, lw=2)
     ax.plot(r.estimate, y, 'o', color=colour)
 
+# %% ../../nbs/measure/03_contrasts.ipynb #05ad9a11
 def _draw_legend(ax, table):
     "The verdicts that occur, beside the plot"
     for verdict,colour in COLOURS.items():

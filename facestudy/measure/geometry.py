@@ -22,7 +22,7 @@ from ..detectors.landmarker import POINTS, grey, into_crop
 from .metrics import frame_pair, mean_inside
 from ..data.pairs import move_faces
 
-# %% ../../nbs/measure/02_geometry.ipynb #47c5618c
+# %% ../../nbs/measure/02_geometry.ipynb #cdca135e
 CORNERS = np.r_[36, 39, 42, 45]                          # Of the eyes: what no expression moves
 STEADY = np.r_[CORNERS, 27, 31:36]                       # With the root and the base of the nose
 EXPRESSIVE = np.r_[17:27, 37, 38, 40, 41, 43, 44, 46:68] # Brows, eyelids, mouth
@@ -35,6 +35,7 @@ def _known(points):
                          'give what find_landmarks returns.')
     return points
 
+# %% ../../nbs/measure/02_geometry.ipynb #47c5618c
 def _both(truth, output):
     "Two sequences of one length"
     truth,output = _known(truth),_known(output)
@@ -60,10 +61,11 @@ def landmark_error(
     truth,output = _both(truth, output)
     return np.linalg.norm(output-truth, axis=-1).mean(-1)/interocular(truth)
 
-# %% ../../nbs/measure/02_geometry.ipynb #c473f2d4
+# %% ../../nbs/measure/02_geometry.ipynb #91a41d47
 def _complex(p): return p[..., 0]+1j*p[..., 1]
 def _real(z): return np.stack([z.real, z.imag], -1)
 
+# %% ../../nbs/measure/02_geometry.ipynb #c473f2d4
 def fit_similarity(
     a, # (T, N, 2)
     b  # (T, N, 2), or (N, 2) for all frames
@@ -146,7 +148,7 @@ def expression(
     back = apply_similarity(points, *fit_similarity(points[:, STEADY], origin[STEADY]))
     return (back-origin)[:, EXPRESSIVE]/interocular(origin[None])
 
-# %% ../../nbs/measure/02_geometry.ipynb #2bb7a6d5
+# %% ../../nbs/measure/02_geometry.ipynb #3ead9d61
 # Least mean motion that is scored: degrees, then interocular distances
 LEAST = dict(rotation=.5, translation=.02, turn=.01, expression=.01)
 
@@ -157,6 +159,7 @@ def _parts(points, origin):
     return {'rotation': columns('rotation'), 'translation': columns('x', 'y'), 'turn': columns('yaw'),
             'expression': expression(points, origin)}
 
+# %% ../../nbs/measure/02_geometry.ipynb #2bb7a6d5
 def _share(truth, output, least):
     "1 - error over motion; both (T, points, coordinates) relative to the source"
     both = np.isfinite(truth).all((1, 2)) & np.isfinite(output).all((1, 2))
@@ -186,7 +189,7 @@ def eye_boxes(
     half = np.linalg.norm(b-a, axis=-1, keepdims=True)/2*(1+grow)
     return np.concatenate([(a+b)/2, half, .6*half], -1)
 
-# %% ../../nbs/measure/02_geometry.ipynb #d9bc8ec2
+# %% ../../nbs/measure/02_geometry.ipynb #8c5f7621
 def _framed(truth, output, points):
     "Two films and the truth's landmarks, known to fit"
     truth,output = frame_pair(truth, output, 4)
@@ -195,6 +198,7 @@ def _framed(truth, output, points):
         raise InputError(f'there are {len(points)} rows of landmarks for {len(truth)} frames; give one row per frame.')
     return truth,output,points
 
+# %% ../../nbs/measure/02_geometry.ipynb #d9bc8ec2
 def eye_error(
     truth_frames, # uint8 (T, H, W, 3)
     output_frames,# uint8 (T, H, W, 3)
@@ -240,7 +244,7 @@ def pupil_error(
     known = wide & np.isfinite(d)
     return np.where(known.any(1), np.where(known, d, 0).sum(1)/np.maximum(known.sum(1), 1), np.nan)
 
-# %% ../../nbs/measure/02_geometry.ipynb #f27df051
+# %% ../../nbs/measure/02_geometry.ipynb #71d427d4
 class Move(NamedTuple):
     "From a place in the moved frame to where it looks"
     degrees:float = 0. # Turn
@@ -250,6 +254,7 @@ class Move(NamedTuple):
 
 MOVES = (Move(-10), Move(10), Move(scale=.9), Move(scale=1.1), Move(x=-.1), Move(x=.1), Move(y=-.1), Move(y=.1))
 
+# %% ../../nbs/measure/02_geometry.ipynb #f27df051
 def move_map(
     degrees, # As the fields of `Move`
     scale,

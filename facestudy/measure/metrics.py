@@ -62,7 +62,7 @@ def _blur(x):
     blurred = cv2.sepFilter2D(x.reshape(t*h, w, c), -1, _WINDOW, _WINDOW).reshape(x.shape)
     return blurred[:, RADIUS:h-RADIUS, RADIUS:w-RADIUS]
 
-# %% ../../nbs/measure/01_metrics.ipynb #edf2552d
+# %% ../../nbs/measure/01_metrics.ipynb #5dead206
 def ssim_maps(
     a:np.ndarray, # uint8 (T, H, W, 3)
     b:np.ndarray  # uint8 (T, H, W, 3)
@@ -75,6 +75,7 @@ def ssim_maps(
     cov,var = _blur(a*b) - mab,_blur(a*a + b*b) - m2
     return (2*mab + c1)*(2*cov + c2)/((m2 + c1)*(var + c2))
 
+# %% ../../nbs/measure/01_metrics.ipynb #edf2552d
 def _large_enough(frames):
     "Raises `InputError` for frames without room for one window"
     h,w = frames.shape[-3:-1]
@@ -91,13 +92,14 @@ def ssim(
     _large_enough(a)
     return float(ssim_maps(a[None], b[None]).mean((1, 2, 3))[0])
 
-# %% ../../nbs/measure/01_metrics.ipynb #9853c262
+# %% ../../nbs/measure/01_metrics.ipynb #00b1efb1
 def capped_psnr(
     mse # Mean squared error in grey levels squared, any shape
 ):      # dB, at most `PSNR_CAP`
     "Eq. 8 with the MSE floored at 1/12"
     return 10*np.log10(255**2/np.maximum(mse, 1/12))
 
+# %% ../../nbs/measure/01_metrics.ipynb #9853c262
 def score_clip(
     truth:np.ndarray, # uint8 (T, H, W, 3): the driving frames
     output:np.ndarray # uint8 (T, H, W, 3): the system's output
@@ -114,7 +116,7 @@ def score_clip(
     ssims = np.concatenate([ssim_maps(a, b).mean((1, 2, 3)) for a,b in stacks])
     return pd.DataFrame({'frame': np.arange(1, len(truth)), 'psnr': capped_psnr(mse), 'ssim': ssims})
 
-# %% ../../nbs/measure/01_metrics.ipynb #26a1fc4f
+# %% ../../nbs/measure/01_metrics.ipynb #ef1efaa0
 def _means(rows):
     "Per clip, then over clips; and pooled"
     values = rows[['psnr', 'ssim']].clip(upper=[PSNR_CAP, 1.], axis=1)
@@ -124,6 +126,7 @@ def _means(rows):
             'psnr_pooled': float(pooled.psnr), 'ssim_pooled': float(pooled.ssim),
             'clips': int(rows['clip'].nunique()), 'frames': len(rows)}
 
+# %% ../../nbs/measure/01_metrics.ipynb #26a1fc4f
 def summarise(
     rows:pd.DataFrame # Columns clip, frame (from 1 on), psnr, ssim and, where known, hidden (bool)
 )->dict: # psnr, ssim, psnr_pooled, ssim_pooled, clips, frames; the same with `_hidden` (nan, 0 where nothing is hidden)

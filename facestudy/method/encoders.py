@@ -64,13 +64,14 @@ class EfficientNetLite0(nn.Module):
             if i in self.taps: feats.append(x)
         return feats
 
-# %% ../../nbs/method/01_encoders.ipynb #300377be
+# %% ../../nbs/method/01_encoders.ipynb #cf2b796a
 class Parts(NamedTuple):
     "An encoder taken apart"
     stem:nn.Module # Image -> features at half the side
     stages:list    # Modules, each a halving
     channels:list  # Of the features after the stem and after each stage
 
+# %% ../../nbs/method/01_encoders.ipynb #300377be
 def conv_block(
     ni:int, # Channels in
     nf:int, # Channels out
@@ -80,7 +81,7 @@ def conv_block(
     "Convolution, batch norm, ReLU"
     return nn.Sequential(nn.Conv2d(ni, nf, ks, stride, ks//2, bias=False), nn.BatchNorm2d(nf), nn.ReLU(inplace=True))
 
-# %% ../../nbs/method/01_encoders.ipynb #9084b9f4
+# %% ../../nbs/method/01_encoders.ipynb #b9e7dfb7
 def _resnet_parts(name, weights):
     "The stem halves, so does the pooling before the first layer, and so do the other layers"
     net = resnet(name, weights)
@@ -95,6 +96,7 @@ def _lite0_parts(name, weights):
     stages = [nn.Sequential(*net.blocks[a:b]) for a,b in zip(cuts, cuts[1:])]
     return Parts(nn.Sequential(net.stem, *net.blocks[:cuts[0]]), stages, [16, 24, 40, 112])
 
+# %% ../../nbs/method/01_encoders.ipynb #9084b9f4
 def _plain_parts(name, weights):
     "Two convolutions at each halving"
     if weights: raise InputError('encoder unet has no pretrained weights; set encoder_weights to None.')

@@ -46,7 +46,7 @@ def face_prior(
     if landmarks.shape[1]: offset = torch.where(landmarks.isfinite(), (grid-landmarks)/box[..., 2:], offset)
     return -.5*strength*offset.square().sum(-1)
 
-# %% ../../nbs/method/02_keypoints.ipynb #485ac5e6
+# %% ../../nbs/method/02_keypoints.ipynb #c85d4112
 def enlarge_to(
     x,   # (B, C, h, w)
     like # A tensor (B, C', H, W)
@@ -54,6 +54,7 @@ def enlarge_to(
     "Bilinear enlargement to another map's size"
     return F.interpolate(x, like.shape[2:], mode='bilinear', align_corners=False)
 
+# %% ../../nbs/method/02_keypoints.ipynb #485ac5e6
 class Up(nn.Module):
     "A U-Net's step up: concatenate with the skip, mix by a 1×1 convolution, then 3×3"
     def __init__(self,

@@ -115,7 +115,7 @@ def sr_loss(
     "Mean squared error to the original (Eq. 7)"
     return F.mse_loss(out, high)
 
-# %% ../../nbs/method/07_superres.ipynb #c9596a5e
+# %% ../../nbs/method/07_superres.ipynb #4c3a857f
 def _cut(im, side, rng):
     "A random square of an image, mirrored half of the time"
     side = side or im.shape[0]
@@ -123,6 +123,7 @@ def _cut(im, side, rng):
     im = im[y:y+side, x:x+side]
     return im[:, ::-1] if rng.random() < .5 else im
 
+# %% ../../nbs/method/07_superres.ipynb #c9596a5e
 def face_patches(
     frames,       # One uint8 array (T,S,S,3), or a list of them
     side:int=None # Side of the squares, px; None takes whole frames

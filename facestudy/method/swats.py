@@ -20,9 +20,10 @@ def sgd_rate(
     "The learning rate whose SGD step, projected on Adam's step, equals it (Keskar & Socher 2017, Sec. 3)"
     return pp/-pg if pg and math.isfinite(pp/-pg) else None
 
-# %% ../../nbs/method/06_swats.ipynb #1ce3ae53
+# %% ../../nbs/method/06_swats.ipynb #0e4768bd
 FRESH = {'phase': 'adam', 'step': 0, 'lam': 0., 'gamma': None, 'gap': None, 'sgd_lr': None, 'switch_step': None}
 
+# %% ../../nbs/method/06_swats.ipynb #1ce3ae53
 def watch(
     s:dict,   # Scalars as `FRESH`, and betas, eps_switch and switch_at of the group; changed in place
     pp:float, # As `sgd_rate`
@@ -105,11 +106,12 @@ def sgd_step(
         torch._foreach_add_(v, grads)
         torch._foreach_add_(weights, v, alpha=rate)
 
-# %% ../../nbs/method/06_swats.ipynb #9bd156ee
+# %% ../../nbs/method/06_swats.ipynb #42401e73
 def _scalar(name, doc):
     "A read-only attribute that lives in the first parameter group, and so in the state dict"
     return property(lambda self: self.param_groups[0][name], doc=doc)
 
+# %% ../../nbs/method/06_swats.ipynb #9bd156ee
 class Watched(torch.optim.Optimizer):
     "An optimiser whose scalars can be read"
     phase       = _scalar('phase', "'adam' or 'sgd'")

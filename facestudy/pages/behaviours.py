@@ -154,7 +154,7 @@ class Behaviour:
     picture:str    # What the picture is
     summary:object=mean_value # Lines -> one number
 
-# %% ../../nbs/pages/05_behaviours.ipynb #1c37a8b6
+# %% ../../nbs/pages/05_behaviours.ipynb #a0551246
 BEHAVIOURS = {
     'tears':  Behaviour('tears', 'of the picture is drawn into streaks, beyond the truth blurred alike', '{:.1%}',
                         tears, show_streaks, 'streaks'),
@@ -176,6 +176,7 @@ BEHAVIOURS = {
                         'error'),
 }
 
+# %% ../../nbs/pages/05_behaviours.ipynb #1c37a8b6
 def behaviour_table(
     kept,     # {system: list of `Take` with outputs}
     rows,     # Tidy rows

@@ -56,9 +56,10 @@ def worst_clips(
     rest = s.drop(low.index) if s.gain.abs().sum() else s.head(0)     # the floor gains nothing anywhere
     return pd.concat([low.assign(by='PSNR'), rest.nsmallest(n, 'gain').assign(by='gain')]).reset_index(drop=True)
 
-# %% ../../nbs/pages/04_errors.ipynb #a94efe01
+# %% ../../nbs/pages/04_errors.ipynb #e2416c39
 TESTS = {'real': ('tab:blue', 'o'), 'parametric self': ('tab:orange', 's'), 'parametric cross': ('tab:green', '^')}
 
+# %% ../../nbs/pages/04_errors.ipynb #a94efe01
 def panels(
     n:int,      # Panels
     across:int, # At most so many in a row
@@ -179,7 +180,7 @@ def known_of(
         out[t.test, t.clip] = {'faces': t.faces, 'labels': t.labels, 'turn': turn}
     return out
 
-# %% ../../nbs/pages/04_errors.ipynb #d0b7baf3
+# %% ../../nbs/pages/04_errors.ipynb #f03cd218
 CAUSES = {   # column: its heading, its format, what it means
     'psnr':   ('PSNR, dB', '{:.1f}', 'of this frame'),
     'floor':  ('photo, dB', '{:.1f}', 'PSNR of the photo that does not move'),
@@ -194,6 +195,7 @@ CAUSES = {   # column: its heading, its format, what it means
     'hidden': ('hidden', '{}', 'does something hide the face?'),
 }
 
+# %% ../../nbs/pages/04_errors.ipynb #d0b7baf3
 def causes_table(
     items # (`Take` with an output, index of a frame) for each line
 )->pd.DataFrame: # clip, frame and the keys of `CAUSES`; NaN where a number does not exist

@@ -16,7 +16,7 @@ from ..measure.measures import MEASURES
 from ..study.ablation import BASE, CONTRIBUTIONS, FACTORS, LOOKS
 from ..study.claims import ORDINARY, judged, never
 
-# %% ../../nbs/pages/07_grid_tables.ipynb #b1774ed3
+# %% ../../nbs/pages/07_grid_tables.ipynb #6c00a470
 def label_of(
     factor:str,
     level:str,
@@ -31,6 +31,7 @@ def alone(factor:str, level:str)->str:
     "The name of the cell in which only this level differs from the base"
     return 'base' if level == BASE[factor] else f'{factor}={level}'
 
+# %% ../../nbs/pages/07_grid_tables.ipynb #b1774ed3
 def ordinary(rows)->pd.DataFrame:
     "The rows of the three ordinary tests"
     return rows[rows.test.isin(ORDINARY) & (rows.bin == 'all')]
@@ -53,11 +54,12 @@ def against_base(
         if diffs: tables.append(judged(diffs, m.matters))
     return pd.concat(tables)
 
-# %% ../../nbs/pages/07_grid_tables.ipynb #78b481f2
+# %% ../../nbs/pages/07_grid_tables.ipynb #8b60be1b
 COLUMNS = {'psnr': 'PSNR', 'ssim': 'SSIM', 'landmark_error': 'landmark error', 'deformation': 'deformation',
            'eye_error': 'eye error', 'coherence': 'error over time', 'sharpness': 'sharpness',
            'stability': 'keypoints astray, %'} # of `factor_table`
 
+# %% ../../nbs/pages/07_grid_tables.ipynb #78b481f2
 def factor_table(
     rows,      # Of `facestudy.study.claims.all_rows`
     runs,      # Of `facestudy.study.ablation.read_results`
@@ -75,7 +77,7 @@ def factor_table(
                        'parameters, M': trained.parameters.mean()/1e6, 'minutes': trained.train_seconds.mean()/60}
     return pd.DataFrame(lines).T.rename_axis(factor)
 
-# %% ../../nbs/pages/07_grid_tables.ipynb #57dd56d1
+# %% ../../nbs/pages/07_grid_tables.ipynb #9421defa
 def interval_text(
     r,               # A line of `judged`
     digits='{:+.3f}' # Of one value
@@ -85,6 +87,7 @@ def interval_text(
     values = r['values'] if isinstance(r['values'], list) else []
     return ' and '.join(digits.format(v) for v in values)+' (no interval)' if values else '–'
 
+# %% ../../nbs/pages/07_grid_tables.ipynb #44424646
 def settle(
     r # A line of `judged`
 )->str:
@@ -93,6 +96,7 @@ def settle(
     if np.isinf(r.needed): return 'more clips'
     return f'{seeds_text(r.needed)} seeds' if r.needed > r.seeds else 'as many as now'
 
+# %% ../../nbs/pages/07_grid_tables.ipynb #57dd56d1
 def contrast_table(
     t,               # Of `judged`
     digits='{:+.3f}' # Of an estimate
@@ -119,7 +123,7 @@ def against_figure(
     fig.axes[0].set_xlim(-reach, reach)
     return fig
 
-# %% ../../nbs/pages/07_grid_tables.ipynb #a05bc201
+# %% ../../nbs/pages/07_grid_tables.ipynb #ea7e0124
 def factorial_table(
     rows,
     measure='psnr' # A name in `MEASURES`
@@ -131,6 +135,7 @@ def factorial_table(
     if m.better < 0: t[['estimate', 'low', 'high']] = -t[['estimate', 'high', 'low']].to_numpy()
     return t.assign(threshold=m.matters)
 
+# %% ../../nbs/pages/07_grid_tables.ipynb #a05bc201
 def effect_text(
     t,         # Of `factorial_table`
     factor:str # In `CONTRIBUTIONS`
@@ -139,7 +144,7 @@ def effect_text(
     r = t.loc[factor]
     return f'{r.estimate:+.3g} ({r.low:+.3g} to {r.high:+.3g}; Holm {p_text(r.p_holm)})'
 
-# %% ../../nbs/pages/07_grid_tables.ipynb #a2e5fff1
+# %% ../../nbs/pages/07_grid_tables.ipynb #02de6dd8
 def axes_without_frame(axes):
     "Leave out the upper and the right line"
     for ax in axes: ax.spines[['top', 'right']].set_visible(False)
@@ -148,6 +153,7 @@ def legend_beside(ax):
     "A legend to the right of an axis"
     ax.legend(fontsize=8, frameon=False, loc='center left', bbox_to_anchor=(1, .5))
 
+# %% ../../nbs/pages/07_grid_tables.ipynb #a2e5fff1
 def curves_figure(
     logs,   # Of `facestudy.study.ablation.read_results`
     cells   # cell name -> label
@@ -167,7 +173,7 @@ def curves_figure(
     legend_beside(axes[1])
     return fig
 
-# %% ../../nbs/pages/07_grid_tables.ipynb #c26685b4
+# %% ../../nbs/pages/07_grid_tables.ipynb #69a7643e
 def breakdown(
     rows,
     test:str,      # 'turning' or 'grimacing'
@@ -180,6 +186,7 @@ def breakdown(
     bins = sorted(t, key=lambda b: float(b.split('-')[0]))
     return t.loc[[c for c in cells if c in t.index], bins].rename(index=cells)
 
+# %% ../../nbs/pages/07_grid_tables.ipynb #c26685b4
 def breakdown_figure(
     rows,
     cells,         # As `breakdown`

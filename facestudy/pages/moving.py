@@ -37,11 +37,12 @@ def moving_picture(
     "Films side by side as one looped picture"
     import matplotlib.pyplot as plt
     from matplotlib.animation import FuncAnimation, PillowWriter
-    titles,high = list(rows[0]),.32                                            # inches for two lines of title
+    titles = [short_title(t, 16) for t in rows[0]]
+    high = .06+.15*max(t.count('\n')+1 for t in titles)                       # inches, for the longest title
     size = side*len(titles),side*len(rows)+high
     fig,axes = plt.subplots(len(rows), len(titles), figsize=size, dpi=100, squeeze=False)
     fig.subplots_adjust(left=.002, right=.998, bottom=.002, top=1-high/size[1], wspace=.03, hspace=.03)
-    for ax,title in zip(axes[0], titles): ax.set_title(short_title(title), fontsize=8, pad=2)
+    for ax,title in zip(axes[0], titles): ax.set_title(title, fontsize=8, pad=2)
     films = [film for row in rows for film in row.values()]
     shown = [ax.imshow(film[0], interpolation='bicubic') for ax,film in zip(axes.flat, films)]
     for ax in axes.flat: ax.axis('off')
@@ -51,9 +52,10 @@ def moving_picture(
     plt.close(fig)
     return Path(path)
 
-# %% ../../nbs/pages/03_moving.ipynb #4ab6e210
+# %% ../../nbs/pages/03_moving.ipynb #78cff9f4
 SHOWN = 'first_order', 'monkey_net', 'puppeteer_gan', 'improved'
 
+# %% ../../nbs/pages/03_moving.ipynb #4ab6e210
 def readme_picture(
     profile='quick',
     systems=SHOWN, # Names in `SYSTEMS`

@@ -99,7 +99,7 @@ def gallery(
     out = Path(out or ROOT/'reports').resolve()
     return render(ROOT/'nbs'/'reports'/'gallery.ipynb', out/'gallery.ipynb', figures=_from_root(out/'figures'))
 
-# %% ../../nbs/pages/09_report.ipynb #faa5b4d0
+# %% ../../nbs/pages/09_report.ipynb #ac42481e
 @dataclass(frozen=True)
 class Page:
     "A page of the study"
@@ -107,6 +107,7 @@ class Page:
     files:dict        # Parameter -> stored file that the page cannot do without
     frames:bool=False # Does it show generated frames that are not stored?
 
+# %% ../../nbs/pages/09_report.ipynb #faa5b4d0
 PAGES = {
     'table1': Page('table1', {'rows': 'table1.rows.csv', 'runs': 'table1.runs.json'}, frames=True),
     'table1-errors': Page('errors', {'rows': 'table1.rows.csv'}, frames=True),
@@ -117,13 +118,14 @@ PAGES = {
     'gallery': Page('gallery', {}),
 }
 
-# %% ../../nbs/pages/09_report.ipynb #044b049b
+# %% ../../nbs/pages/09_report.ipynb #39d5452d
 def frames_here(
     rows # NAME.rows.csv of a report
 )->bool:
     "Are the generated frames of its runs on this machine?"
     return all((runs_dir()/r/'samples.npz').exists() for r in read_rows(rows).run.unique())
 
+# %% ../../nbs/pages/09_report.ipynb #044b049b
 def _page_from(name, folder):
     "One page from stored rows; a sentence instead where frames are missing"
     page = PAGES[name]

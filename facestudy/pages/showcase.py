@@ -164,9 +164,10 @@ def gaze_shots(
         at = np.r_[0, np.sort(furthest)]
         yield replace(driven(who, who+lookers, m[at], size), what='gaze', frames=at, gaze=eyes_turned(m)[at])
 
-# %% ../../nbs/pages/06_showcase.ipynb #1dfb2aea
+# %% ../../nbs/pages/06_showcase.ipynb #5593c27a
 WHAT = {'turning': 'large angle', 'grimacing': 'grimace'} | dict.fromkeys(STYLES, 'drawn')   # probe -> a key of `KINDS`
 
+# %% ../../nbs/pages/06_showcase.ipynb #1dfb2aea
 def shots(
     store,    # As `facestudy.study.data.open_data`
     probed,   # As `facestudy.study.probes.probes`; the first person's are taken
@@ -248,11 +249,12 @@ def exhibit(
             if name != 'copy_source': kept |= {f'{i}.{name}': out, f'{i}.{name} points': points}
     return pd.concat(rows, ignore_index=True),kept
 
-# %% ../../nbs/pages/06_showcase.ipynb #7fde2bed
+# %% ../../nbs/pages/06_showcase.ipynb #0344f182
 SHOWN = 'suggested', 'suggested_superres', 'improved', 'first_order'
 # columns before the scores
 FIRST = ['system', 'label', 'what', 'test', 'clip', 'identity', 'shot', 'sample', 'frame', 'gaze', 'hidden']
 
+# %% ../../nbs/pages/06_showcase.ipynb #7fde2bed
 def keep_exhibit(
     folder, # Where comparison.npz and comparison.rows.csv go
     rows,   # Of `exhibit`

@@ -33,7 +33,7 @@ def check_rows(
         raise InputError(f'the rows hold several runs of {", ".join(twice[twice > 1].index)}; choose one of each.')
     return rows
 
-# %% ../../nbs/pages/01_tables.ipynb #50819bc7
+# %% ../../nbs/pages/01_tables.ipynb #b03d38e6
 def of_test(
     rows,       # Tidy rows
     test='real' # 'real', 'parametric self' or 'parametric cross'
@@ -43,6 +43,7 @@ def of_test(
     tests = rows.test.fillna('real') if 'test' in rows else pd.Series('real', rows.index)
     return rows[tests == test]
 
+# %% ../../nbs/pages/01_tables.ipynb #50819bc7
 def scores(
     rows,       # Tidy rows
     test='real' # As `of_test`
@@ -51,7 +52,7 @@ def scores(
     rows = of_test(rows, test)
     return pd.DataFrame({s: summarise(rows[rows.system == s]) for s in rows.system.unique()}).T
 
-# %% ../../nbs/pages/01_tables.ipynb #3a5f04bf
+# %% ../../nbs/pages/01_tables.ipynb #6751b723
 def clip_means(
     rows,           # Tidy rows of one test
     measure='psnr'
@@ -61,6 +62,7 @@ def clip_means(
     who = seen.identity if 'identity' in seen else seen['clip']
     return seen.assign(identity=who).pivot_table(index=['identity', 'clip'], columns='system', values=measure, sort=False)
 
+# %% ../../nbs/pages/01_tables.ipynb #3a5f04bf
 def paired_interval(
     means,# From `clip_means`
     a:str,# A system
@@ -185,12 +187,13 @@ def _over_clips(rows, columns):
     means = rows.groupby(['system', 'clip'], sort=False)[have].mean()
     return means.groupby('system', sort=False).mean().reindex(columns=columns)
 
-# %% ../../nbs/pages/01_tables.ipynb #1632dffa
+# %% ../../nbs/pages/01_tables.ipynb #a5d9735e
 def _driving_line(cross):
     "What the driving frame itself scores: all there is where it is the truth, little where somebody else drives"
     line = {'method': 'The driving frame', 'self PSNR': PSNR_CAP, 'self SSIM': 1., 'cross PSNR': cross.psnr_driving.iloc[0]}
     return pd.DataFrame([line], ['driving'])
 
+# %% ../../nbs/pages/01_tables.ipynb #1632dffa
 def people_table(
     rows # Tidy rows, rendered people among them
 )->pd.DataFrame: # One line per system, after one for the driving frame itself

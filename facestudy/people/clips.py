@@ -130,7 +130,7 @@ def _render_job(job, who, to):
             'truth_sha256': arrays_hash(*truth.values()),
             'reason': '' if np.isfinite(clip['faces']).any() else 'no face found'}
 
-# %% ../../nbs/people/13_clips.ipynb #39877010
+# %% ../../nbs/people/13_clips.ipynb #74f7d0ae
 def _kept_row(job, key, to):
     "The row of a clip that is there, complete and drawn under `key`; else None"
     with contextlib.suppress(OSError, ValueError, KeyError):
@@ -138,6 +138,7 @@ def _kept_row(job, key, to):
         whole = all((to.folder/f'{job["name"]}.{o}').exists() for o in ('npy', 'faces.npz', 'truth.npz'))
         if whole and done['key'] == key: return done['row']
 
+# %% ../../nbs/people/13_clips.ipynb #39877010
 def _person_jobs(jobs, to):
     "All clips of one person; what is there and valid is kept. Gives their rows"
     who,rows = None,[]
@@ -151,9 +152,10 @@ def _person_jobs(jobs, to):
         rows.append(row)
     return rows
 
-# %% ../../nbs/people/13_clips.ipynb #c7d6c761
+# %% ../../nbs/people/13_clips.ipynb #6bc809db
 _NO_TRUTH = 'this clip store holds no rendered people; make one with `facestudy parametric`.'
 
+# %% ../../nbs/people/13_clips.ipynb #c7d6c761
 class ParametricStore(ClipStore):
     "Clips of rendered people with the truth of every frame"
     def __init__(self,
@@ -196,7 +198,7 @@ class ParametricStore(ClipStore):
             path = self.folder/f'{r["name"]}.truth.npz'
             raise InputError(f'{path}: the truth was changed after the store was built; build it again.')
 
-# %% ../../nbs/people/13_clips.ipynb #c32b31c8
+# %% ../../nbs/people/13_clips.ipynb #1a4da730
 def _read_truth(path):
     "The arrays of a truth file. Raises `InputError` when it is missing or damaged"
     try:
@@ -204,6 +206,7 @@ def _read_truth(path):
     except (OSError, ValueError, EOFError) as e:
         raise InputError(f'{path}: the truth is missing or damaged; build the store again.') from e
 
+# %% ../../nbs/people/13_clips.ipynb #c32b31c8
 def _cross_pairs(table):
     "(A's clip, B's clip) of the same motion; every round shifts the partner by one person"
     grid = {(r.identity, r.motion): r.name for r in table.itertuples()}
@@ -214,7 +217,7 @@ def _cross_pairs(table):
                 pairs.append((grid.get((a, m)), grid.get((people[(i+k)%len(people)], m))))
     return [o for o in pairs if all(o)]
 
-# %% ../../nbs/people/13_clips.ipynb #40fb1c89
+# %% ../../nbs/people/13_clips.ipynb #4c1e2db8
 def _run_people(people, to, workers):
     "Rows by clip name, computed by `workers` processes, one person at a time"
     here = importlib.import_module('facestudy.people.clips')           # a fresh process must find it by name
@@ -228,6 +231,7 @@ def _run_people(people, to, workers):
     bar.close()
     return rows
 
+# %% ../../nbs/people/13_clips.ipynb #40fb1c89
 def _run_pool(people, to, workers, done):
     "Hand people to a pool of processes; `done` takes the rows of each as they come"
     here = importlib.import_module('facestudy.people.clips')
@@ -277,7 +281,7 @@ def parametric_store(
     _write_store(plan, _run_people(people, to, workers), to)
     return ParametricStore(out)
 
-# %% ../../nbs/people/13_clips.ipynb #30699aaa
+# %% ../../nbs/people/13_clips.ipynb #cc1416f5
 _STANDARD = dict(identities=80, motions=132, unseen=(16, 4), frames=60)
 _DEFAULTS = {
     'smoke': dict(identities=5, motions=4, unseen=(2, 2), frames=8),
@@ -285,6 +289,7 @@ _DEFAULTS = {
     'landmarks': dict(identities=100, motions=100, unseen=(12, 4), each=1, frames=16, fps=4, play=.8),
     'standard': _STANDARD, 'paper': _STANDARD}
 
+# %% ../../nbs/people/13_clips.ipynb #30699aaa
 def default_parametric(
     size:int,         # Side of the frames, pixels
     profile='quick',  # 'smoke', 'quick', 'standard', 'paper' or 'landmarks': how many people and frames

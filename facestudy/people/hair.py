@@ -17,13 +17,14 @@ from .head import PARTS, head_asset
 from .raster import Corners, fill, vertex_normals
 from .skin import AXIS, LOW, TOP, Hairline, above_hairline, chart, smooth
 
-# %% ../../nbs/people/06_hair.ipynb #8a1c5f5b
+# %% ../../nbs/people/06_hair.ipynb #1581a584
 _ROWS,_COLS = 110, 192 # Cells of the map: 3 mm up, 2 degrees around
 
 def _cell(turn, climb):
     "Column and row of a place, as fractions"
     return (np.asarray(turn)+180)/360*_COLS-.5, (np.asarray(climb)-LOW)/(TOP-LOW)*(_ROWS-1)
 
+# %% ../../nbs/people/06_hair.ipynb #8a1c5f5b
 def _distances(vertices, parts):
     "Distance (ROWS, COLS) of the outermost skin from the axis, cm"
     head = head_asset()
@@ -39,7 +40,7 @@ def _distances(vertices, parts):
     for i in range(1, _ROWS): best[i] = np.where(best[i] > 0, best[i], best[i-1]) # the pole, and holes of the eyes
     return best
 
-# %% ../../nbs/people/06_hair.ipynb #a733310b
+# %% ../../nbs/people/06_hair.ipynb #5559eefb
 _CURTAIN = -1.,-8.5 # climb, cm, from which hair hangs freely, and below which the shoulders no longer push it aside
 
 def _hanging(r):
@@ -54,6 +55,7 @@ def _hanging(r):
     r[:start+1] = (low*behind+below*(1-behind))[::-1]
     return r
 
+# %% ../../nbs/people/06_hair.ipynb #a733310b
 def _blurred(r, sigma):
     "A map (ROWS, COLS) blurred around the head"
     return cv2.GaussianBlur(np.tile(r, (1, 3)), (0, 0), sigma)[:, _COLS:2*_COLS]
@@ -149,13 +151,14 @@ def _scalp_triangles():
     inside = above_hairline(head.vertices[tri], Hairline(back=-1.5, sideburns=-1.)) > -.5
     return tri[inside.any(1) & (head.vertices[tri][..., 1].min(1) > -9) & (ear[tri].sum(1) < 3)]
 
-# %% ../../nbs/people/06_hair.ipynb #b5e3d8b9
+# %% ../../nbs/people/06_hair.ipynb #745995b7
 class Roots(NamedTuple):
     "Where hair starts, each (about n, 3)"
     position:np.ndarray # On the person, cm
     mean:np.ndarray     # On the mean head, cm
     normal:np.ndarray   # Outwards
 
+# %% ../../nbs/people/06_hair.ipynb #b5e3d8b9
 def roots(
     vertices,      # (V, 3) a person at rest
     line:Hairline,
@@ -176,7 +179,7 @@ def roots(
     keep = np.sort(rng.permutation(keep)[:n])
     return Roots(mix(vertices)[keep], mean[keep], mix(vertex_normals(vertices, head.triangles))[keep])
 
-# %% ../../nbs/people/06_hair.ipynb #2ac9fec0
+# %% ../../nbs/people/06_hair.ipynb #4413a6f3
 class Cut(NamedTuple):
     "What each of n guides is to become"
     side:np.ndarray   # (n,) -1 or 1: to which side of the parting
@@ -191,6 +194,7 @@ def _lengths(style, mean, fringe, top, fade, rng):
     length = np.where(fringe, style.fringe+.35*mean[:, 2], plain)*rng.uniform(.82, 1.08, len(mean))
     return length if style.curtain or style.bun else length*(.45+.55*np.maximum(fade, top))
 
+# %% ../../nbs/people/06_hair.ipynb #2ac9fec0
 def _cut(style, line, mean, rng):
     "The `Cut` of roots at places (n, 3) of the mean head"
     n = len(mean)
@@ -205,7 +209,7 @@ def _cut(style, line, mean, rng):
     lift = style.volume*layer*(.35+.65*np.maximum(fade, .6*top)) + style.lift*front*layer
     return Cut(side, fringe, front, length, lift)
 
-# %% ../../nbs/people/06_hair.ipynb #3b33b04c
+# %% ../../nbs/people/06_hair.ipynb #d22cbc2a
 _CROWN = np.float32([.6, 9.6, -12.]) # cm, the whorl
 _KNOT = np.float32([0, 5., -16.])    # cm, where hair is tied
 
@@ -218,6 +222,7 @@ def _parted(style, p, side, up):
     d = np.stack([side*1.1, np.full(len(p), -1.1), (style.forward-.3)*up[:, 0]-.12], -1)
     return d+np.float32([0, 0, -.5])*smooth(1, 4, p[:, 2])[:, None]*up
 
+# %% ../../nbs/people/06_hair.ipynb #27039739
 def _combed(style, p, side, up):
     "Direction (n, 3) of the comb at p, the fringe apart"
     if style.comb == 'part': return _parted(style, p, side, up)
@@ -228,6 +233,7 @@ def _combed(style, p, side, up):
     if tied: return _unit(_KNOT-p)
     return np.float32([0, -.35, -1])*up + np.float32([0, -.8, -.75])*(1-up)
 
+# %% ../../nbs/people/06_hair.ipynb #3b33b04c
 def _wanted(style, p, cut):
     "Direction (n, 3) in which the comb pulls hair that is now at p"
     up = smooth(3., 8., p[:, 1])[:, None]
@@ -235,7 +241,7 @@ def _wanted(style, p, cut):
     down = np.stack([.06*p[:, 0], np.full(len(p), -1.), np.full(len(p), .5)], -1)
     return np.where(cut.fringe[:, None], down, d)
 
-# %% ../../nbs/people/06_hair.ipynb #eedcbc4c
+# %% ../../nbs/people/06_hair.ipynb #39b77838
 def _direction(style, cut, p, d, normal, first, rng):
     "Direction (n, 3) of the next step from p, after the direction d"
     pull = _wanted(style, p, cut) + rng.normal(size=(len(p), 3))*style.tousle*.5
@@ -245,6 +251,7 @@ def _direction(style, cut, p, d, normal, first, rng):
     if first: return _unit(pull+(.5+style.lift*.5*cut.front)[:, None]*normal)
     return _unit(.45*d + .55*pull)
 
+# %% ../../nbs/people/06_hair.ipynb #eedcbc4c
 def _window(style, fringe):
     "Turns that stay free of hair, as a function of climb"
     def free(climb):
@@ -252,7 +259,7 @@ def _window(style, fringe):
         return np.where(fringe, 0., style.window*cheeks)
     return free
 
-# %% ../../nbs/people/06_hair.ipynb #1914c6b6
+# %% ../../nbs/people/06_hair.ipynb #adaa2e23
 def _waves(path, length, style, rng):
     "Bend guides sideways like a sine, ever more towards the tip"
     if not style.wave: return path
@@ -263,6 +270,7 @@ def _waves(path, length, style, rng):
     amount = style.wave*smooth(0, .35, s)
     return path + (amount*np.sin(phase))[..., None]*across + (.4*amount*np.cos(phase))[..., None]*out
 
+# %% ../../nbs/people/06_hair.ipynb #1914c6b6
 def guides(
     vertices,      # (V, 3) a person at rest
     style:Style,
@@ -324,7 +332,7 @@ def _hang(y):
     "How far hair at height y (cm) turns with the head: 1 wholly, long ends a quarter"
     return 1-.75*smooth(-5, -16, y)
 
-# %% ../../nbs/people/06_hair.ipynb #39607ab5
+# %% ../../nbs/people/06_hair.ipynb #5477f895
 def _ribbon_axes(path, style, rng):
     "For each point of each guide: along the lock, across it, and out of its face, each (n, steps, 3)"
     n = len(path)
@@ -335,6 +343,7 @@ def _ribbon_axes(path, style, rng):
     roll = rng.normal(size=(n, 1, 1))*(.25+.5*style.tousle)
     return along, across*np.cos(roll)+face*np.sin(roll), face*np.cos(roll)-across*np.sin(roll)
 
+# %% ../../nbs/people/06_hair.ipynb #39607ab5
 def _lock_uv(path, half, rng):
     "Place (n, steps, 2, 2) in the pattern of strands, cm; each lock starts anywhere in it"
     n = len(path)
@@ -366,7 +375,7 @@ def locks(
     v,normal,tangent,uv,tint = (flat(o) for o in (v, normal, np.stack([along, along], 2), uv, tint))
     return Hair(v, normal, tangent, uv, tint, np.ones(2*k*n), _hang(v[:, 1]), tri.reshape(-1, 3))
 
-# %% ../../nbs/people/06_hair.ipynb #5cd80926
+# %% ../../nbs/people/06_hair.ipynb #ab8b8c4e
 def _along(path, high):
     "Points of the guides, finer: position, direction, height above the skin"
     steps = path.shape[1]
@@ -376,6 +385,7 @@ def _along(path, high):
     at = lambda o: (o[:, i]*(1-f)+o[:, i+1]*f).reshape(-1, o.shape[-1])
     return at(path), at(_unit(np.gradient(path, axis=1))), at(high[..., None])[:, 0]
 
+# %% ../../nbs/people/06_hair.ipynb #5cd80926
 def _gather(path, high):
     "On the chart: amount of hair per cell, its mean height above the skin, its mean direction"
     p,way,height = _along(path, high)
@@ -387,7 +397,7 @@ def _gather(path, high):
     mean = lambda w: sums(w)/np.maximum(much, 1e-4)
     return much, mean(height), _unit(np.stack([mean(way[:, c]) for c in range(3)], -1))
 
-# %% ../../nbs/people/06_hair.ipynb #6c31ecd5
+# %% ../../nbs/people/06_hair.ipynb #9ae8569b
 @functools.cache
 def _mean_skull():
     "The `Skull` of the mean head"
@@ -402,6 +412,7 @@ class _Sheet(NamedTuple):
     height:np.ndarray # cm above the skin
     run:np.ndarray    # (..., 3) the way the strands run
 
+# %% ../../nbs/people/06_hair.ipynb #6c31ecd5
 def _sheet(skull, path, high, line):
     "What the guides say at the shell's corners"
     much,height,run = _gather(path, high)
@@ -413,13 +424,14 @@ def _sheet(skull, path, high, line):
     enough = np.maximum(at(enough[..., None])[..., 0], smooth(-.3, 1., scalp)) # the scalp is always covered
     return _Sheet(turn, climb, scalp, enough, at(height[..., None])[..., 0], at(run))
 
-# %% ../../nbs/people/06_hair.ipynb #649457dd
+# %% ../../nbs/people/06_hair.ipynb #88649839
 def _bumps(rng):
     "Unevenness of the shell, on its grid, closed around the head"
     bump = cv2.GaussianBlur(rng.standard_normal((_ROWS//2, _COLS//2), np.float32), (0, 0), 1.)
     bump = bump/bump.std()
     return np.concatenate([bump, bump[:, :1]], 1)
 
+# %% ../../nbs/people/06_hair.ipynb #649457dd
 def _surface(skull, sheet, style, bump):
     "Corners (N, 3) of the shell, their normals, and its triangles"
     turn,climb,scalp,enough,height,_ = sheet
@@ -468,12 +480,13 @@ def _ball(middle, radius, n=18):
     one = np.ones(len(v))
     return Hair(v, _unit(u), way, uv, one*.95, one, one, _grid_triangles(n, 2*n))
 
-# %% ../../nbs/people/06_hair.ipynb #47984226
+# %% ../../nbs/people/06_hair.ipynb #8321f1aa
 def _steps(style):
     "Points per guide"
     if style.curtain or style.wave: return 14
     return 6 if style.top < 3 else 9
 
+# %% ../../nbs/people/06_hair.ipynb #47984226
 def grow(
     vertices,      # (V, 3) a person at rest
     style:Style,

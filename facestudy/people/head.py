@@ -38,7 +38,7 @@ EXPRESSIONS = (
     'mouthStretchRight', 'mouthUpperUpLeft', 'mouthUpperUpRight',
     'noseSneerLeft', 'noseSneerRight', 'tongueOut')
 
-# %% ../../nbs/people/01_head.ipynb #29e70095
+# %% ../../nbs/people/01_head.ipynb #83da27d8
 class Mesh(NamedTuple):
     "What an OBJ file says"
     vertices:np.ndarray # (N, 3) corners
@@ -47,6 +47,7 @@ class Mesh(NamedTuple):
     maps:np.ndarray     # (Q, 4) their map coordinates
     groups:np.ndarray   # (Q,) names
 
+# %% ../../nbs/people/01_head.ipynb #29e70095
 def read_obj(
     text:str # Content of the file
 )->Mesh:
@@ -134,7 +135,7 @@ class Head:
         "The point about which the head turns: the top of the neck"
         return np.array([0, -5, -9.5], np.float32)
 
-# %% ../../nbs/people/01_head.ipynb #4d1a60e9
+# %% ../../nbs/people/01_head.ipynb #b8eed0ce
 _ANCESTRY,_SEX,_AGE = ('african', 'asian', 'caucasian'), ('female', 'male'), ('young', 'old')
 _FOLDERS = ('cheek', 'chin', 'ears', 'eyebrows', 'eyes', 'forehead', 'head', 'mouth', 'neck', 'nose', 'asym')
 _LARGE = 'mpfb2/targets/macrodetails/{}.target.gz'
@@ -147,6 +148,7 @@ def _people_shapes():
     "Names of the shapes of ancestry, sex and age, which replace the mean head instead of adding to it"
     return [f'{a}-{s}-{age}' for a in _ANCESTRY for s in _SEX for age in _AGE]
 
+# %% ../../nbs/people/01_head.ipynb #4d1a60e9
 def _shape_files(wheel):
     "Name -> file of every identity shape that we keep"
     weights = [f'universal-{s}-{age}-averagemuscle-{w}weight' for s in _SEX for age in _AGE for w in ('min', 'max')]
@@ -156,7 +158,7 @@ def _shape_files(wheel):
         files |= {Path(o).name.removesuffix('.target.gz'): o for o in small}
     return files
 
-# %% ../../nbs/people/01_head.ipynb #7fc50deb
+# %% ../../nbs/people/01_head.ipynb #1ccf2989
 _TURN = {'neck01': .25, 'neck02': .5, 'neck03': .75}  # The three bones of the neck share the turn
 _HEAD = ('head', 'jaw', 'eye', 'levator', 'oculi', 'orbicularis', 'oris', 'risorius', 'special', 'temporalis', 'tongue')
 
@@ -171,6 +173,7 @@ def _bone_weights(wheel, n):
         np.add.at(total, ids.astype(int), x)
     return np.where(total > 0, follow/np.maximum(total, 1e-9), 1)
 
+# %% ../../nbs/people/01_head.ipynb #45bdab69
 def _mirror(wheel, n):
     "The corner on the other side of each corner, (n,)"
     m = np.arange(n)
@@ -180,6 +183,7 @@ def _mirror(wheel, n):
         m[int(a)] = int(b)
     return m
 
+# %% ../../nbs/people/01_head.ipynb #7fc50deb
 def _marked(wheel, mesh, n):
     "Name -> corner values (n,) in [0, 1] of the five grey pictures; a corner takes its brightest place on the map"
     out = {}
@@ -192,7 +196,7 @@ def _marked(wheel, mesh, n):
         np.maximum.at(out[name], mesh.quads.ravel(), value.ravel())
     return out
 
-# %% ../../nbs/people/01_head.ipynb #38998e07
+# %% ../../nbs/people/01_head.ipynb #8ee42e79
 # Group of the mesh -> part, part -> region
 _GROUPS = {'body': 'skin', 'helper-l-eye': 'eye', 'helper-r-eye': 'eye', 'helper-upper-teeth': 'teeth',
            'helper-lower-teeth': 'teeth', 'helper-tongue': 'tongue',
@@ -200,6 +204,7 @@ _GROUPS = {'body': 'skin', 'helper-l-eye': 'eye', 'helper-r-eye': 'eye', 'helper
 _BELONGS = {'skin': 'face', 'lips': 'mouth', 'inner mouth': 'mouth', 'teeth': 'mouth', 'tongue': 'mouth', 'eye': 'eyes',
             'lashes': 'eyes', 'ear': 'face', 'neck': 'body'}
 
+# %% ../../nbs/people/01_head.ipynb #38998e07
 def _parts(mesh, marked):
     "(part, region) of every quad, as indices into `PARTS` and `REGIONS`"
     m = {k: o[mesh.quads].mean(1) for k,o in marked.items()}
@@ -215,7 +220,7 @@ def _parts(mesh, marked):
     region[lid] = REGIONS.index('eyes')
     return part,region
 
-# %% ../../nbs/people/01_head.ipynb #5140faac
+# %% ../../nbs/people/01_head.ipynb #938e6a9f
 def _ramp(a, b, t):
     "From 0 where `t` is `a` to 1 where it is `b`"
     return np.clip((t-a)/(b-a), 0, 1)
@@ -228,6 +233,7 @@ def _scalp(x, y, z, ears):
     back = _ramp(-5.5, -7.5, z)*_ramp(-7.5, -6.2, y)*_ramp(9, 8, x)
     return np.where((ears > .5) | (y < -8), 0, np.maximum.reduce([front, side, back]))
 
+# %% ../../nbs/people/01_head.ipynb #5140faac
 def _beard(x, y, z, lips):
     "Where a beard grows, in [0, 1]: cheeks, chin and upper lip, not the lips"
     mouth_y = -7.1
@@ -250,7 +256,7 @@ LANDMARKS = (
     3734, 471, 520, 7227, 10402, 7265, 523, 518, # inner border
 )  # Corners of the whole mesh
 
-# %% ../../nbs/people/01_head.ipynb #08e91a12
+# %% ../../nbs/people/01_head.ipynb #7539cf8c
 _CUT,_SHOULDERS = -24.,23. # cm: how far below the eyes, and to each side, the body is kept
 
 def _centred(wheel, mesh):
@@ -262,6 +268,7 @@ def _centred(wheel, mesh):
     v -= np.mean([v[o].mean(0) for o in balls], 0)
     return mesh._replace(vertices=v),mean,balls
 
+# %% ../../nbs/people/01_head.ipynb #08e91a12
 def _cut(mesh):
     "The same corners with only the quads of the head"
     v = mesh.vertices[mesh.quads]
@@ -273,7 +280,7 @@ def _uv(v):
     around = .5+np.arctan2(v[:, 0], v[:, 2]+9)/(2*np.pi)              # 9 cm behind the eyes is the middle of the skull
     return np.stack([around, np.clip((v[:, 1]-_CUT)/(14-_CUT), 0, 1)], 1)   # the crown is 14 cm above them
 
-# %% ../../nbs/people/01_head.ipynb #7c7ce813
+# %% ../../nbs/people/01_head.ipynb #6599f9a2
 def _surface(mesh, marked, used, new):
     "Triangles, their parts and regions, and places on the mean head"
     part,region = _parts(mesh, marked)
@@ -284,6 +291,7 @@ def _surface(mesh, marked, used, new):
     return dict(vertices=u, triangles=triangles, part=np.tile(part, 2), region=np.tile(region, 2), uv=_uv(u),
                 canonical=(u-lo)/(hi-lo))
 
+# %% ../../nbs/people/01_head.ipynb #7c7ce813
 def _growth(mesh, marked, used):
     "Where hair, beard and brows grow, and the lips"
     x,y,z = mesh.vertices.T
@@ -314,12 +322,13 @@ def build_head(
                  mirror=new[_mirror(wheel, n)[used]], landmarks=new[list(LANDMARKS)])
     return _surface(mesh, marked, used, new) | _growth(mesh, marked, used) | _moves(wheel, mean, used) | fixed
 
-# %% ../../nbs/people/01_head.ipynb #88967861
+# %% ../../nbs/people/01_head.ipynb #ceed6ce8
 VERSION = 3                        # Raise it when the arrays change
 HEAD_RECIPE = (*PACKAGE, VERSION)  # What decides the arrays: the same on every machine
 _KINDS = dict(triangles=np.int32, part=np.uint8, region=np.uint8, shapes=np.float16, eyes=np.int32, mirror=np.int32,
               landmarks=np.int32)  # All others are float32
 
+# %% ../../nbs/people/01_head.ipynb #c749062e
 def head_file()->Path:
     "The file of the arrays, built at most once. Raises `InputError` where the package index is out of reach"
     path = cache_dir('parametric')/f'head-{VERSION}-{PACKAGE[2][:8]}.npz'
@@ -331,6 +340,7 @@ def head_file()->Path:
     with atomic(path) as tmp: np.savez(tmp, **arrays)
     return path
 
+# %% ../../nbs/people/01_head.ipynb #88967861
 @functools.cache
 def head_asset()->Head:
     "The head. Raises `InputError` for a damaged cache or where the package index is out of reach"

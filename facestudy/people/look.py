@@ -18,7 +18,7 @@ from .mesh import Mesh, assemble, beard_piece, cloth_pieces, hair_piece, world
 from .shape import Posed, Shape, shape_of
 from .skin import Brows, Hairline, Paint, paint_skin, skin_tone, smooth
 
-# %% ../../nbs/people/10_look.ipynb #072d384f
+# %% ../../nbs/people/10_look.ipynb #b4ba40c6
 _HAIR = dict(black=(.011, .0095, .009), espresso=(.022, .015, .011), brown=(.05, .029, .017), chestnut=(.085, .045,
         .024),
              light=(.15, .092, .05), blond=(.33, .225, .115), pale=(.47, .36, .22), red=(.20, .065, .022))
@@ -29,13 +29,14 @@ _IRIS = dict(dark=(.028, .014, .008), brown=(.085, .042, .018), hazel=(.14, .092
              grey=(.20, .235, .25), blue=(.11, .19, .30))
 _IRIS_OF = dict(african=(.75, .25, 0, 0, 0, 0), asian=(.6, .38, .02, 0, 0, 0), caucasian=(.06, .34, .16, .12, .12, .2))
 
+# %% ../../nbs/people/10_look.ipynb #072d384f
 def _pick(rng, table, shares):
     "A key of `table`, drawn with these chances, or with the sum of several rows of them"
     p = np.array(shares, float)
     p = p.sum(0) if p.ndim == 2 else p
     return list(table)[rng.choice(len(table), p=p/p.sum())]
 
-# %% ../../nbs/people/10_look.ipynb #3d23e568
+# %% ../../nbs/people/10_look.ipynb #1812bf91
 def _mixture(table, ancestry):
     "Chances of a table's rows, weighted with the shares of ancestry"
     return [w*np.array(table[k]) for w,k in zip(ancestry, table)]
@@ -47,12 +48,13 @@ def _hair_colour(rng, ancestry, age):
     grey = float(np.clip(smooth(.45, 1.05, age+rng.normal()*.1)*1.05, 0, 1))
     return base*(1-grey)+_GREY*grey
 
+# %% ../../nbs/people/10_look.ipynb #3d23e568
 def _iris_colour(rng, ancestry):
     "Reflectance (3,) of the eyes"
     name = _pick(rng, _IRIS, _mixture(_IRIS_OF, ancestry))
     return np.array(_IRIS[name])*np.exp(rng.normal()*.15)
 
-# %% ../../nbs/people/10_look.ipynb #6a523c56
+# %% ../../nbs/people/10_look.ipynb #21b6926a
 _STYLE_OF = { # how common styles are; some depend on age, 0..1
     'man': dict(buzz=3, crop=4, caesar=2, part=4, quiff=3, messy=3, back=1.5, curls=.5, bald=lambda old: .6+1.6*old,
             wavy=.25),
@@ -62,6 +64,7 @@ _STYLE_OF = { # how common styles are; some depend on age, 0..1
                   crop=lambda old: .3+old),
     'woman, coiled': dict(afro=2, coils=1.6, curls=2, bun=2, ponytail=1, long=1, bob=1, wavy=.6)}
 
+# %% ../../nbs/people/10_look.ipynb #e784551d
 def _hairline(rng, man, old):
     "How the hairline has moved, and whether hair has thinned"
     line = Hairline(back=rng.normal()*.25, temples=abs(rng.normal())*.35*man, peak=max(0, rng.normal()*.35),
@@ -71,6 +74,7 @@ def _hairline(rng, man, old):
     back,temples = line.back+(rng.uniform(.5, 1.8)+1.2*old),line.temples+rng.uniform(.2, 1.1)
     return replace(line, back=back, temples=temples, peak=line.peak*.5), True
 
+# %% ../../nbs/people/10_look.ipynb #6a523c56
 def _style(rng, traits):
     "Name of a hair style, and how the hairline has moved"
     man,coiled = rng.random() < traits['sex'],rng.random() < traits['ancestry'][0]
@@ -92,7 +96,7 @@ def _vary(style, rng):
     parting = (style.parting or .6)*rng.choice([-1, 1])*np.exp(rng.normal()*.3)             # on either side
     return replace(varied, parting=float(np.clip(parting, -4, 4)))
 
-# %% ../../nbs/people/10_look.ipynb #005b4dae
+# %% ../../nbs/people/10_look.ipynb #3ef48c00
 _CLEAN,_STUBBLE = .38,.62 # up to this share shave, up to that wear stubble; the rest wear a beard
 _BEARDS = 'full','full','full','goatee','goatee','moustache'
 
@@ -107,6 +111,7 @@ def _beard(rng, traits):
     else: thick = rng.uniform(.2, .45)
     return kind, cover, float(thick)
 
+# %% ../../nbs/people/10_look.ipynb #005b4dae
 def _brows(rng, sex):
     "Brows: thicker and lower in men"
     height = rng.normal()*.10
@@ -114,13 +119,14 @@ def _brows(rng, sex):
     thick = float(.20+.09*sex+abs(rng.normal())*.05)
     return Brows(height, arch, thick, float(rng.uniform(.7, 1.15)+.15*sex), rng.normal()*.15)
 
-# %% ../../nbs/people/10_look.ipynb #0c54a80d
+# %% ../../nbs/people/10_look.ipynb #7ccc4854
 _TILE = slice(256, 512) # the middle of three by three copies, which therefore repeats without a seam
 
 def _repeating(x, sigma_x, sigma_y):
     "A pattern (256, 256) blurred as if it went on for ever"
     return cv2.GaussianBlur(np.tile(x, (3, 3)), (0, 0), sigmaX=sigma_x, sigmaY=sigma_y)[_TILE, _TILE]
 
+# %% ../../nbs/people/10_look.ipynb #0c54a80d
 def _strands(
     rng,
     curly, # 0 straight: long strands; 1: short ones
@@ -134,7 +140,7 @@ def _strands(
     levels = [mixed, _repeating(mixed, 1.2, 1.2), _repeating(mixed, 2.4, 2.4)]
     return [np.ascontiguousarray(np.clip(1+contrast*m, .25, 2.)).astype(np.float32) for m in levels]
 
-# %% ../../nbs/people/10_look.ipynb #b313e48c
+# %% ../../nbs/people/10_look.ipynb #46465e61
 def _smaller(texture):
     "The painted map at full, half and quarter size"
     out = [texture]
@@ -147,6 +153,8 @@ _CLOTH = np.array([(.62, .62, .60), (.045, .05, .06), (.02, .02, .022), (.03, .0
         .03),
                    (.06, .10, .06), (.33, .29, .24), (.42, .20, .05), (.12, .12, .13), (.30, .42, .55), (.45, .27, .29),
                    (.17, .07, .13), (.05, .17, .17)])
+
+# %% ../../nbs/people/10_look.ipynb #b313e48c
 _GUMS = .34,.12,.11
 
 def _palette(rng, hair, iris, melanin, ribbed):
@@ -161,7 +169,7 @@ def _palette(rng, hair, iris, melanin, ribbed):
     edges = (rng.uniform(.395, .44), .165, ribbed)                                          # of iris and pupil
     return np.array([hair, hair*1.1, iris, inner, sclera, teeth, _GUMS, cloth, second, pattern, edges], np.float32)
 
-# %% ../../nbs/people/10_look.ipynb #d61eafe2
+# %% ../../nbs/people/10_look.ipynb #b45feccd
 @dataclass
 class Look:
     "What can be seen of a person, worked out once"
@@ -177,6 +185,7 @@ class Look:
     colours:np.ndarray    # (11, 3) float32: palette of the shader
     mesh:Mesh             # What is drawn
 
+# %% ../../nbs/people/10_look.ipynb #d61eafe2
 _WARDROBE = 'crew','crew','vneck','turtle','shirt','shirt','hood','wide'
 _RIBBED = 'crew','vneck','turtle','wide' # clothes with a band at the neckline
 
@@ -207,7 +216,7 @@ def look_of(
     strands = _strands(rng, curly, min(1., float(hair.mean())/.4))
     return Look(seed, style, hair, iris, beard, cloth, tone, maps, strands, palette, assemble(shape, head, pieces))
 
-# %% ../../nbs/people/10_look.ipynb #4c1033e5
+# %% ../../nbs/people/10_look.ipynb #309f5f3f
 @dataclass
 class Person:
     "Somebody who does not exist"
@@ -222,6 +231,7 @@ def person(
     shape = shape_of(seed)
     return Person(seed, shape, look_of(seed, shape))
 
+# %% ../../nbs/people/10_look.ipynb #4c1033e5
 def mesh_of(
     person:Person,
     posed:Posed

@@ -17,7 +17,7 @@ from .raster import occlusion, vertex_normals
 from .shading import MATERIALS
 from .skin import beard_region, chart, eye_middles, from_lids, on_map, smooth, uv_of_head
 
-# %% ../../nbs/people/09_mesh.ipynb #072d384f
+# %% ../../nbs/people/09_mesh.ipynb #b56e6f43
 @dataclass
 class Piece:
     "What the two kinds of pieces have in common, n corners"
@@ -28,6 +28,7 @@ class Piece:
     tint:np.ndarray      # (n,) brightness, about 1
     cover:np.ndarray     # (n,) hair: 0..1, below 1 skin shows through; cloth: cm below the neckline
 
+# %% ../../nbs/people/09_mesh.ipynb #34fe1c40
 @dataclass
 class Pushed(Piece):
     "Skin pushed outwards; seen from outside only"
@@ -35,6 +36,7 @@ class Pushed(Piece):
     push:np.ndarray      # (n,) cm along the normal
     two_sided = False
 
+# %% ../../nbs/people/09_mesh.ipynb #072d384f
 @dataclass
 class Rigid(Piece):
     "Corners of its own; seen from both sides"
@@ -88,12 +90,13 @@ def _neckline(v, kind):
     if kind == 'wide': base = base-1.3
     return base-y
 
-# %% ../../nbs/people/09_mesh.ipynb #d61eafe2
+# %% ../../nbs/people/09_mesh.ipynb #7c37f28f
 _COLLARS = dict(
     shirt=[(.15, -.7), (.25, .8), (.3, 1.7), (.55, 1.95), (1.1, 1.4), (1.75, .0), (1.9, -.5)],
     # cm out from the neck, above the neckline
     hood=[(.1, -.9), (.15, .3), (.6, 1.2), (1.5, 1.3), (2.2, .4), (2.3, -.7), (1.8, -1.5)])
 
+# %% ../../nbs/people/09_mesh.ipynb #b277b376
 def _around_neck(skull, kind, points):
     "Turn (degrees) and height (cm) of the neckline around the neck; a shirt is open by 14 degrees"
     gap = 7. if kind == 'shirt' else 0.
@@ -105,6 +108,7 @@ def _around_neck(skull, kind, points):
         z = -7+skull.look(skull.r, turn, y-1)*np.cos(np.radians(turn))
     return turn, y
 
+# %% ../../nbs/people/09_mesh.ipynb #d61eafe2
 def _collar(
     kind,     # 'shirt', 'hood'
     vertices, # (V, 3) the person at rest
@@ -122,7 +126,7 @@ def _collar(
         rings.append(skull.point(turn, where-1, neck+r+out))
     return np.stack(rings, 1).astype(np.float32)
 
-# %% ../../nbs/people/09_mesh.ipynb #d5193dc7
+# %% ../../nbs/people/09_mesh.ipynb #072b15b5
 def _collar_piece(kind, vertices):
     "A collar as a rigid piece that hardly turns"
     ring = _collar(kind, vertices)
@@ -137,6 +141,7 @@ def _collar_piece(kind, vertices):
     one = np.ones(len(v), np.float32)
     return Rigid('cloth', 'body', tri, v[:, :2].copy(), one*1.04, one*9, v, normal, v*0, one*.12)
 
+# %% ../../nbs/people/09_mesh.ipynb #d5193dc7
 def cloth_pieces(
     head,     # The `Head`
     kind:str, # One of `CLOTHES`
@@ -160,7 +165,7 @@ def hair_piece(
     return Rigid('hair', 'hair', hair.triangles, hair.uv, hair.tint, hair.cover,
                  hair.vertices, hair.normals, hair.tangents, hair.hang)
 
-# %% ../../nbs/people/09_mesh.ipynb #bca0f72f
+# %% ../../nbs/people/09_mesh.ipynb #436a16e4
 @dataclass
 class Mesh:
     "Everything that is drawn of a person: V corners of the head, B pushed and R rigid ones, W in all"
@@ -180,6 +185,7 @@ class Mesh:
     chest:int            # A corner that stays with the chest
     skin_uv:np.ndarray   # (W, 2) float32: map coordinates of the skin under every corner, for thin hair
 
+# %% ../../nbs/people/09_mesh.ipynb #bca0f72f
 _MORE = ('hair', 'beard', 'cloth') # parts after those of the head
 
 # %% ../../nbs/people/09_mesh.ipynb #fd043f9d
@@ -200,7 +206,7 @@ def world(
     corners = np.concatenate([v, pushed, hanging]).astype(np.float32)
     return corners, np.concatenate([n, n[mesh.base], mesh.rest_normals@r.T]).astype(np.float32)
 
-# %% ../../nbs/people/09_mesh.ipynb #21dc3fa3
+# %% ../../nbs/people/09_mesh.ipynb #c419c67a
 def _materials(head):
     "Material of each triangle of the head"
     of = {'eye': 'eye', 'inner mouth': 'mouth', 'tongue': 'mouth', 'teeth': 'teeth'}
@@ -211,6 +217,7 @@ def _visible(head):
     deep = _neckline(head.vertices, 'crew') > 4.5
     return ~deep[head.triangles].all(1) & ~_parts(head, 'lashes')
 
+# %% ../../nbs/people/09_mesh.ipynb #21dc3fa3
 def _triangles_of(head, order):
     "Of head and pieces, what is worth drawing: (triangles (G, 3), material, part, region, two_sided)"
     start = len(head.vertices)+np.cumsum([0]+[len(o.uv) for o in order])
@@ -226,7 +233,7 @@ def _triangles_of(head, order):
               np.concatenate([head.region, region]), both)
     return [np.ascontiguousarray(o[drawn]) for o in fields]
 
-# %% ../../nbs/people/09_mesh.ipynb #f059f0fc
+# %% ../../nbs/people/09_mesh.ipynb #1049702c
 def _places(shape, head):
     "For the head's corners (V, 3): unit vectors on the eyeballs, elsewhere the place on the mean head"
     where,middle = head.vertices.copy(),eye_middles(shape.vertices, head)
@@ -240,6 +247,7 @@ def _strands_of(piece):
     if isinstance(piece, Rigid): return piece.tangents
     return np.tile(np.float32([0, -1, 0]), (len(piece.uv), 1))
 
+# %% ../../nbs/people/09_mesh.ipynb #f059f0fc
 def _looks_of(shape, head, order):
     "Of head and pieces: tangents (W, 3) and attributes (W, 5), where light is still 1 everywhere"
     tangents = np.concatenate([_places(shape, head)]+[_strands_of(o) for o in order]).astype(np.float32)
@@ -280,12 +288,13 @@ def _add_occlusion(mesh, shape, head):
     of_head[:] = np.maximum(of_head, np.where(inside, 0, .86*np.exp(-(far/2.1)**4)))
     mesh.attributes[:, 0] = ao
 
-# %% ../../nbs/people/09_mesh.ipynb #55acf88f
+# %% ../../nbs/people/09_mesh.ipynb #a6417680
 def _joined(pieces, field, empty):
     "A field of all pieces, float32; of shape `empty` when there are none"
     if not pieces: return np.zeros(empty, np.float32)
     return np.concatenate([getattr(o, field) for o in pieces]).astype(np.float32)
 
+# %% ../../nbs/people/09_mesh.ipynb #55acf88f
 def assemble(
     shape,  # The person's `Shape`
     head,   # The `Head`

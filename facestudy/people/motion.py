@@ -21,12 +21,13 @@ ANGLES = ('yaw', 'pitch', 'roll', 'gaze_yaw', 'gaze_pitch', 'x', 'y', 'z') # Oth
 _LIMITS = dict(yaw=90, pitch=60, roll=60, gaze_yaw=45, gaze_pitch=35, x=30, y=30, z=30)
 _AT = {k: i for i,k in enumerate(EXPRESSIONS)}                             # Expression -> column
 
-# %% ../../nbs/people/03_motion.ipynb #710b975e
+# %% ../../nbs/people/03_motion.ipynb #052ab471
 def _range(name):
     "The least and largest value of a column"
     if name == 'time': return -np.inf,np.inf
     return (-_LIMITS[name],_LIMITS[name]) if name in _LIMITS else (0, 1)
 
+# %% ../../nbs/people/03_motion.ipynb #ac8c07e8
 def _check_numbers(path, table):
     "Raises `InputError` for the first number that is not finite or out of range"
     for name in table:
@@ -38,6 +39,7 @@ def _check_numbers(path, table):
         value = table[name].iloc[bad[0]]
         raise InputError(f'{path}: {name} in row {bad[0]+1} is {value}, and must be {span}; correct it.')
 
+# %% ../../nbs/people/03_motion.ipynb #710b975e
 def _check_columns(path, table):
     "Raises `InputError` for the first column that no motion has"
     known = ('time', *ANGLES, *EXPRESSIONS)
@@ -47,7 +49,7 @@ def _check_columns(path, table):
         hint = f', did you mean {near[0]!r}?' if near else f'; use {", ".join(ANGLES)} and ARKit names.'
         raise InputError(f'{path}: there is no column {o!r}{hint}')
 
-# %% ../../nbs/people/03_motion.ipynb #948e983d
+# %% ../../nbs/people/03_motion.ipynb #f3850125
 def _read_motion(path):
     "A CSV file as a table of known columns. Raises `InputError`"
     try: table = pd.read_csv(need_file(path))
@@ -58,6 +60,7 @@ def _read_motion(path):
     _check_numbers(path, table)
     return table.astype(np.float64)
 
+# %% ../../nbs/people/03_motion.ipynb #948e983d
 def _fps(path, table, fps):
     "Frames per second from the column `time`, where there is one. Raises `InputError` when it is not even"
     if 'time' not in table or len(table) < 2: return fps
@@ -122,7 +125,7 @@ def sweep(
     x = t.to_numpy(np.float32)
     return Motion(fps, x[:, 8:], x[:, :3], x[:, 3:5], x[:, 5:8])
 
-# %% ../../nbs/people/03_motion.ipynb #9c5325d9
+# %% ../../nbs/people/03_motion.ipynb #80c057f5
 def _bumps(t, start, rise, hold, fall, height):
     "Sum over events of half-cosine bumps at times `t` (seconds)"
     u = t[:, None]-start
@@ -135,6 +138,7 @@ def _steps(t, start, values, duration):
     jumps = np.diff(values, axis=0, prepend=0*values[:1])
     return (s**3*(10-15*s+6*s*s)) @ jumps
 
+# %% ../../nbs/people/03_motion.ipynb #9c5325d9
 def _sway(t, rng, limit, slow, fast, n=4):
     "Sines between two frequencies (Hz), never further than `limit` from 0"
     f,phase,a = rng.uniform(slow, fast, n),rng.uniform(0, 2*np.pi, n),rng.uniform(.4, 1, n)
@@ -155,12 +159,13 @@ def _streams(seed, n):
     "Independent generators of one seed, one for each thing that moves"
     return [np.random.default_rng(o) for o in np.random.SeedSequence([abs(int(seed)), 52]).spawn(n)]
 
-# %% ../../nbs/people/03_motion.ipynb #d717fa77
+# %% ../../nbs/people/03_motion.ipynb #b61a9251
 def _both(**kw):
     "Weights by name, where a name without Left or Right means both sides"
     sides = {k: (k,) if k in EXPRESSIONS else (k+'Left', k+'Right') for k in kw}
     return {o: v for k,v in kw.items() for o in sides[k]}
 
+# %% ../../nbs/people/03_motion.ipynb #b3361e21
 VISEMES = {  # Sound -> (dominance, weights)
     'rest': (.8, {}),
     'p b m':  (8., _both(mouthPress=.3, mouthRollLower=.12, mouthRollUpper=.10)),
@@ -177,11 +182,13 @@ VISEMES = {  # Sound -> (dominance, weights)
     'oh':     (1.6, _both(jawOpen=.28, mouthFunnel=.30, mouthPucker=.12)),
     'oo':     (1.6, _both(jawOpen=.12, mouthPucker=.45, mouthFunnel=.18)),
     'uh':     (.6, _both(jawOpen=.18, mouthLowerDown=.05))}
+
+# %% ../../nbs/people/03_motion.ipynb #d717fa77
 _CONSONANTS,_VOWELS = list(VISEMES)[1:9],list(VISEMES)[9:]
 _DOMINANCE = np.array([o for o,_ in VISEMES.values()])
 _TARGETS = np.array([[w.get(e, 0.) for e in EXPRESSIONS] for _,w in VISEMES.values()])
 
-# %% ../../nbs/people/03_motion.ipynb #b07f81c4
+# %% ../../nbs/people/03_motion.ipynb #1ccfda40
 class Sounds(NamedTuple):
     "A stream of n sounds"
     middle:np.ndarray   # (n,) seconds
@@ -193,6 +200,7 @@ def _sound(t, name, seconds, strength, reach):
     "One sound that starts at `t`, as a row of `Sounds`"
     return t+seconds/2, reach, list(VISEMES).index(name), strength
 
+# %% ../../nbs/people/03_motion.ipynb #ec5987b4
 def _phrase(rng, t):
     "The sounds of one phrase from `t` on, the pause after it, its stressed times, and when it ends"
     rows,stressed,pace = [],[],rng.uniform(.85, 1.2)
@@ -208,6 +216,7 @@ def _phrase(rng, t):
     rows.append(_sound(t, 'rest', pause, 1., pause/2+.08))
     return rows,stressed,t+pause
 
+# %% ../../nbs/people/03_motion.ipynb #b07f81c4
 def _babble(rng, end):
     "`Sounds` from before the video until after `end`, and the times of stressed syllables"
     t,rows,stressed = -rng.uniform(2, 5),[],[]
@@ -231,7 +240,7 @@ def _speak(t, sounds):
         out.append((pull/pull.sum(-1, keepdims=True)).mean(1) @ (_TARGETS[which]*strength[:, None]))
     return np.concatenate(out)
 
-# %% ../../nbs/people/03_motion.ipynb #c642992e
+# %% ../../nbs/people/03_motion.ipynb #c8c6b004
 class Glances(NamedTuple):
     "The jumps of the eyes"
     start:np.ndarray # (n,) seconds
@@ -239,6 +248,7 @@ class Glances(NamedTuple):
     far:np.ndarray   # (n,) bool: a glance aside?
     u:np.ndarray     # (6, n) spare numbers in [0, 1]
 
+# %% ../../nbs/people/03_motion.ipynb #c642992e
 def _glances(rng, end):
     "`Glances` until after `end`: mostly small ones, 18 % go 7 to 17 degrees aside"
     start,u = _moments(rng, end, .35, .6)
@@ -268,7 +278,7 @@ def _lids(t, start, u):
     "How far the lids are closed, in [0, 1]"
     return _bumps(t, start, .06+.04*u[0], .01+.03*u[1], .09+.07*u[2], .92+.08*u[3]).clip(0, 1)
 
-# %% ../../nbs/people/03_motion.ipynb #873a78d6
+# %% ../../nbs/people/03_motion.ipynb #293de7e7
 def _posture(start, u, turn):
     "Yaw, pitch, roll (n, 3) of each posture, degrees, and the seconds it takes to get there"
     big = np.where(u[0] < .3, .35+.65*u[2], .3*u[2])*np.where(u[1] < .5, -1, 1)      # three in ten are real turns
@@ -276,6 +286,7 @@ def _posture(start, u, turn):
     way = np.abs(np.diff(posture[:, 0], prepend=0))
     return posture,.45+way/55
 
+# %% ../../nbs/people/03_motion.ipynb #873a78d6
 def _head(t, rng, end, turn, stressed):
     "Yaw, pitch, roll (T, 3), degrees, with |yaw| <= `turn`"
     start,u = _moments(rng, end, .7, 1.1)
@@ -286,7 +297,7 @@ def _head(t, rng, end, turn, stressed):
     nods = _bumps(t, stressed-.08, .14, .02, .3, -2.2*k)
     return turned+sway+np.stack([0*t, nods, 0*t], 1)
 
-# %% ../../nbs/people/03_motion.ipynb #ad3e30a4
+# %% ../../nbs/people/03_motion.ipynb #0fb9d360
 def _add(w, name, x, left=1., right=1.):
     "Add to the weights (T, 52) of an expression, in place; a name without Left or Right means both sides"
     for o,k in ((name, 1.), (name+'Left', left), (name+'Right', right)):
@@ -297,6 +308,7 @@ def _smiles(t, rng, end, cheer):
     start,u = _moments(rng, end, 2., 3.5)
     return .06*cheer+_bumps(t, start, .35+.3*u[0], .4+1.6*u[1], .5+.5*u[2], .2+.35*u[3])
 
+# %% ../../nbs/people/03_motion.ipynb #e124710c
 def _brows(t, rng, end, stressed):
     "How far the brows are raised, and how far they are lowered, (T,) each"
     start,u = _moments(rng, end, 1.2, 3.)
@@ -304,6 +316,7 @@ def _brows(t, rng, end, stressed):
     up = up+_bumps(t, stressed-.1, .12, .05, .25, .12)
     return up,_bumps(t, start, .2, .3+.8*u[1], .4, np.where(u[3] > .8, .15+.3*u[4], 0))
 
+# %% ../../nbs/people/03_motion.ipynb #ad3e30a4
 def _mood(t, rng, end, stressed):
     "Expression weights (T, 52) that are neither speech nor lids"
     w,(side,cheer) = np.zeros((len(t), len(EXPRESSIONS))),rng.uniform(.85, 1.15, 2)
@@ -336,7 +349,7 @@ def _grimaces(t, rng, end):
     for i,name in enumerate(names): _add(w, name, x[:, which == i].sum(1))
     return w
 
-# %% ../../nbs/people/03_motion.ipynb #3f38a13c
+# %% ../../nbs/people/03_motion.ipynb #998c4c61
 def _check_talk(frames, fps, turn, speech, play):
     "Raises `InputError` for numbers out of range"
     if frames < 1 or not 0 < fps <= 1000:
@@ -345,6 +358,7 @@ def _check_talk(frames, fps, turn, speech, play):
     if not 0 <= turn <= 80 or not 0 <= speech <= 1.5 or not 0 <= play <= 1:
         raise InputError(f'{turn=} must be in 0 to 80 degrees, {speech=} in 0 to 1.5 and {play=} in 0 to 1.')
 
+# %% ../../nbs/people/03_motion.ipynb #3f38a13c
 def talking_motion(
     seed:int,        # Another number, another motion
     frames:int=100,  # Number of frames

@@ -76,7 +76,7 @@ def _corners(points, size, dx, dy, xy, near):
         xy[i, 1] = np.int64(np.floor(SUBPIXELS*((CENTRE[1]-points[i, 1])*scale + middle - dy) + .5))
         near[i] = 1/depth
 
-# %% ../../nbs/people/04_raster.ipynb #75c2f38e
+# %% ../../nbs/people/04_raster.ipynb #5b2dc5a1
 @jit
 def _edge(xy, a, b, x, y):
     "Edge function from corner `a` to `b` at a pixel: value, steps to the right and down, tie-break"
@@ -87,6 +87,7 @@ def _edge(xy, a, b, x, y):
     value = dx*(y*SUBPIXELS-ay) - dy*(x*SUBPIXELS-ax) + tie
     return value, -dy*SUBPIXELS, dx*SUBPIXELS, tie
 
+# %% ../../nbs/people/04_raster.ipynb #75c2f38e
 @jit
 def _span(p, q, r, n):
     "First and last of `n` pixel centres that three coordinates enclose"
@@ -118,7 +119,7 @@ def _fill_one(xy, near, a, b, c, area, t, ids, best):
         v += v_down
         w += w_down
 
-# %% ../../nbs/people/04_raster.ipynb #e446bdc1
+# %% ../../nbs/people/04_raster.ipynb #3d63f025
 @jit
 def _fill(corners, triangles, two_sided, ids, best):
     "Number and nearness of the nearest triangle of each pixel, in place"
@@ -130,6 +131,7 @@ def _fill(corners, triangles, two_sided, ids, best):
         if area < 0: b,c,area = c,b,-area
         _fill_one(xy, near, a, b, c, area, t, ids, best)
 
+# %% ../../nbs/people/04_raster.ipynb #e446bdc1
 def fill(
     corners:Corners,
     triangles,       # (F, 3) int32, counter-clockwise seen from outside
@@ -187,12 +189,13 @@ def resolve(
     _resolve(corners, triangles, ids, bary, depth)
     return bary, depth
 
-# %% ../../nbs/people/04_raster.ipynb #a0ef8b94
+# %% ../../nbs/people/04_raster.ipynb #2ac9c281
 class Nearest(NamedTuple):
     "Projected corners, and the nearest triangle of each pixel"
     corners:Corners
     ids:np.ndarray # (S, S) int32, -1 where there is none
 
+# %% ../../nbs/people/04_raster.ipynb #a0ef8b94
 def nearest(
     vertices,      # (V, 3) float32 cm
     triangles,     # (F, 3) int32
@@ -205,7 +208,7 @@ def nearest(
     _corners(vertices, size, float(offset[0]), float(offset[1]), *corners)
     return Nearest(corners, fill(corners, triangles, two_sided, (size, size))[0])
 
-# %% ../../nbs/people/04_raster.ipynb #e4262045
+# %% ../../nbs/people/04_raster.ipynb #45a0484f
 @dataclass
 class Buffers:
     "What each pixel sees"
@@ -213,6 +216,7 @@ class Buffers:
     bary:np.ndarray     # (S, S, 3) float32, perspective-correct weights of the triangle's corners
     depth:np.ndarray    # (S, S) float32, cm from the pinhole, infinite where there is none
 
+# %% ../../nbs/people/04_raster.ipynb #e4262045
 def rasterise(
     vertices,          # (V, 3) cm, all in front of the camera
     triangles,         # (F, 3) whole numbers, counter-clockwise seen from outside
@@ -315,7 +319,7 @@ def lit(
     low = (1-fj)*(height > depths[i0+1, j0]) + fj*(height > depths[i0+1, j0+1])
     return (1-fi)*top + fi*low
 
-# %% ../../nbs/people/04_raster.ipynb #ccee8591
+# %% ../../nbs/people/04_raster.ipynb #fe335773
 @jit
 def _add_normals(vertices, triangles, out):
     "Sum of the area-weighted normals of the triangles around each vertex, made unit length"
@@ -330,6 +334,7 @@ def _add_normals(vertices, triangles, out):
         s = 1/np.sqrt(out[i, 0]**2+out[i, 1]**2+out[i, 2]**2+1e-12)
         for k in range(3): out[i, k] *= s
 
+# %% ../../nbs/people/04_raster.ipynb #ccee8591
 def vertex_normals(
     vertices, # (V, 3) float32
     triangles # (F, 3) int32
@@ -350,7 +355,7 @@ def _open(shadows, points, normals, bias, total, weight):
         weight[i] += c
         total[i] += c*lit(depths, frame, middle, reach, (points[i, 0], points[i, 1], points[i, 2]), bias)
 
-# %% ../../nbs/people/04_raster.ipynb #6586c5a8
+# %% ../../nbs/people/04_raster.ipynb #ccd6f9f9
 def _spiral(n):
     "`n` directions (n, 3), evenly spaced over the sphere without the part below the shoulders"
     k = np.arange(n)+.5
@@ -358,6 +363,7 @@ def _spiral(n):
     flat = np.sqrt(1-y*y)
     return np.stack([flat*np.cos(turn), y, flat*np.sin(turn)], -1)
 
+# %% ../../nbs/people/04_raster.ipynb #6586c5a8
 def occlusion(
     vertices,       # (V, 3) float32 cm
     triangles,      # (F, 3) int32

@@ -34,7 +34,7 @@ def _lamps(scene, surfaces):
     shadows = shadow_map(surfaces.points, surfaces.triangles, scene.key)
     return Lamps(light, scene.ambient.astype(np.float64), shadows)
 
-# %% ../../nbs/people/11_render.ipynb #6a523c56
+# %% ../../nbs/people/11_render.ipynb #f76c6677
 _INNER_LIPS = [61, 62, 63, 65, 66, 67] # of the 68 landmarks: upper from left to right, lower from right to left
 
 def _palette_now(look, posed):
@@ -43,6 +43,7 @@ def _palette_now(look, posed):
     gap = float(np.linalg.norm(inner[:3]-inner[:2:-1], axis=1).mean())                     # cm
     return np.concatenate([look.colours, np.float32([[.12+.88*smooth(.08, .55, gap), 0, 0]])])
 
+# %% ../../nbs/people/11_render.ipynb #6a523c56
 def _paints(look, posed, fine):
     "The `Paints` for a picture of `fine` samples per side"
     level = 2
@@ -94,13 +95,14 @@ def render(
         frames.append(render_frame(person, scene, posed, i/motion.fps, size, samples))
     return np.stack(frames)
 
-# %% ../../nbs/people/11_render.ipynb #92d193c9
+# %% ../../nbs/people/11_render.ipynb #bf089672
 def _seconds(f, *args):
     "What `f` gives, and how long it takes"
     start = time.perf_counter()
     out = f(*args)
     return out, time.perf_counter()-start
 
+# %% ../../nbs/people/11_render.ipynb #92d193c9
 def render_speed(
     size:int,      # Side of the picture, pixels
     frames:int=24, # Frames to time for each person

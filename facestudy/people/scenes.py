@@ -41,7 +41,7 @@ def _shapes(rng, n):
         else: cv2.circle(c, p.tolist(), int(s[0]//2), colour, -1)
     return cv2.GaussianBlur(c, (0, 0), float(n*rng.uniform(.008, .05)))
 
-# %% ../../nbs/people/08_scenes.ipynb #04eebed9
+# %% ../../nbs/people/08_scenes.ipynb #b02d54d0
 @functools.cache
 def _photos():
     "Photographs that scikit-image carries"
@@ -50,6 +50,7 @@ def _photos():
     grey = [getattr(data, k)()[..., None] for k in ('brick', 'grass', 'gravel')]
     return colour+[np.repeat(o, 3, -1) for o in grey]
 
+# %% ../../nbs/people/08_scenes.ipynb #04eebed9
 def _photo(rng, n):
     "A blurred, tinted piece (n, n, 3) of a photograph"
     p = _photos()[rng.integers(len(_photos()))]
@@ -83,7 +84,7 @@ class Scene:
         a = 2*np.pi*t/period+phase
         return reach*np.array([np.cos(a), .6*np.sin(2*a+1)])
 
-# %% ../../nbs/people/08_scenes.ipynb #cc335ba0
+# %% ../../nbs/people/08_scenes.ipynb #d1fa0909
 def _lights(rng):
     "Unit vectors towards the key light and towards the light behind, opposite"
     turn,height = np.radians(rng.uniform(-62, 62)),np.radians(rng.uniform(12, 50))
@@ -91,6 +92,7 @@ def _lights(rng):
     back = np.array([-np.sign(turn)*rng.uniform(.5, 1), rng.uniform(.2, .8), -rng.uniform(.4, 1)])
     return key, back/np.linalg.norm(back)
 
+# %% ../../nbs/people/08_scenes.ipynb #cc335ba0
 def _from_everywhere(rest, warm, canvas):
     "Six colours (6, 3) of the share `rest` of the light that does not come from the key"
     # ceilings are bright, floors dark
@@ -99,7 +101,7 @@ def _from_everywhere(rest, warm, canvas):
     tint = np.array([1, 1, .6, 1, .4, 1.6])[:, None]                                       # most from behind
     return fill*.75+.25*rest*walls/max(walls.mean(), .05)*tint
 
-# %% ../../nbs/people/08_scenes.ipynb #55d58585
+# %% ../../nbs/people/08_scenes.ipynb #3725c59e
 _SIDES = 320,448 # pixels, of the picture on the canvas, and of the canvas
 
 def _drift(rng):
@@ -107,6 +109,7 @@ def _drift(rng):
     if rng.random() >= .35: return 0., 10., 0.
     return rng.uniform(.02, .09), rng.uniform(4, 11), rng.uniform(0, 6.28)
 
+# %% ../../nbs/people/08_scenes.ipynb #55d58585
 def scene(
     seed:int # Decides light and background
 )->Scene:
@@ -122,13 +125,14 @@ def scene(
             fill))
     return Scene(seed, key, key_colour, back, behind, fill, float(rng.uniform(.92, 1.12)), canvas, drift)
 
-# %% ../../nbs/people/08_scenes.ipynb #87bc8cc8
+# %% ../../nbs/people/08_scenes.ipynb #bed26b7b
 def _blurred(scene, k):
     "The canvas without detail that a picture `k` times smaller cannot show; kept with the scene"
     kept = scene.__dict__.setdefault('_kept', {})
     if k not in kept: kept[k] = cv2.GaussianBlur(scene.canvas, (0, 0), .45*k)
     return kept[k]
 
+# %% ../../nbs/people/08_scenes.ipynb #87bc8cc8
 def background(
     scene:Scene,
     t:float,     # seconds

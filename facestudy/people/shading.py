@@ -32,7 +32,7 @@ def _texel(texture, u, v):
     s = a*texture[y0, i, 3]+b*texture[y0, j, 3]+c*texture[y0+1, i, 3]+d*texture[y0+1, j, 3]
     return (r*r, g*g, l*l), s
 
-# %% ../../nbs/people/07_shading.ipynb #3708bfed
+# %% ../../nbs/people/07_shading.ipynb #beb0015f
 @jit
 def _strand(pattern, u, v):
     "The pattern of strands at u,v cm: 20 texels to a cm across, 6 along"
@@ -42,13 +42,14 @@ def _strand(pattern, u, v):
     i,j,k,l = x0 & 255,(x0+1) & 255,y0 & 255,(y0+1) & 255
     return (1-fy)*((1-fx)*pattern[k, i]+fx*pattern[k, j])+fy*((1-fx)*pattern[l, i]+fx*pattern[l, j])
 
+# %% ../../nbs/people/07_shading.ipynb #3708bfed
 @jit
 def _step(lo, hi, x):
     "A step without corners from 0 at `lo` to 1 at `hi`"
     t = min(max((x-lo)/(hi-lo), 0.), 1.)
     return t*t*(3-2*t)
 
-# %% ../../nbs/people/07_shading.ipynb #6a523c56
+# %% ../../nbs/people/07_shading.ipynb #bc86ee4e
 KEY,KEY_COLOUR,RIM,RIM_COLOUR = range(4)          # rows of `light` (4, 3): directions are unit vectors towards the lamp
 RIGHT,LEFT,ABOVE,BELOW,FRONT,BEHIND = range(6)    # rows of `ambient` (6, 3): light from there
 
@@ -62,6 +63,7 @@ def _along(rows, k, a):
     "Inner product of a vector with row `k`"
     return a[0]*rows[k, 0]+a[1]*rows[k, 1]+a[2]*rows[k, 2]
 
+# %% ../../nbs/people/07_shading.ipynb #6a523c56
 @jit
 def _around(ambient, n, c):
     "Light from everywhere on a surface with normal `n`, one colour"
@@ -84,13 +86,14 @@ class Spot(NamedTuple):
     shadow:float   # Share of the key light that arrives
     ao:float       # Share of the light from everywhere that arrives
 
-# %% ../../nbs/people/07_shading.ipynb #d61eafe2
+# %% ../../nbs/people/07_shading.ipynb #8c849b76
 class Finish(NamedTuple):
     "How a surface answers light"
     colour:tuple # (3,) reflectance
     gloss:float  # 0..1
     soft:float   # How far light creeps around the terminator, 0..1
 
+# %% ../../nbs/people/07_shading.ipynb #d61eafe2
 @jit
 def _shine(light, spot, gloss, nl):
     "Broad highlight of a glossy surface (Blinn and Phong, with Schlick's Fresnel term)"
@@ -128,7 +131,7 @@ def lit_surface(
         grazing = edge*(ambient[ABOVE, c]+light[RIM_COLOUR, c]*nr)
         out[c] += grazing+nr*(1-nv)**3*light[RIM_COLOUR, c]*.25*gloss*ao
 
-# %% ../../nbs/people/07_shading.ipynb #a9bf98de
+# %% ../../nbs/people/07_shading.ipynb #10509c3f
 class Strand(NamedTuple):
     "A piece of hair"
     colour:tuple  # (3,) reflectance
@@ -136,6 +139,7 @@ class Strand(NamedTuple):
     pattern:float # Brightness of this strand, about 1
     shine:float   # 0..1
 
+# %% ../../nbs/people/07_shading.ipynb #a9bf98de
 @jit
 def _bands(light, strand, spot, nl):
     "Strengths of the white and of the coloured highlight"
@@ -168,13 +172,14 @@ WEAVE = 9 # (0 plain, 1 stripes, 2 chequers or 3 fine stripes; its period in cm;
 EDGES = 10 # (sine of the angle at the iris' edge, of the pupil's edge, strength of the ribbed band at a neckline)
 INSIDE = 11 # (light in the mouth, -, -)
 
-# %% ../../nbs/people/07_shading.ipynb #9f48f333
+# %% ../../nbs/people/07_shading.ipynb #6ab0c189
 @jit
 def _fibres(strands, d):
     "Brightness of the iris' fibres at the angle of `d`, from two rows of the pattern"
     turn = np.arctan2(d[1], d[0])
     return strands[int((turn+3.1416)*40.58) & 255, 60]*.5+.5*strands[int((turn+3.1416)*81.2) & 255, 130]
 
+# %% ../../nbs/people/07_shading.ipynb #9f48f333
 @jit
 def _iris(
     colours, # Palette
@@ -197,7 +202,7 @@ def _iris(
     b = b*(1-white)+colours[WHITE_RGB, 2]*(1-.2*red)*white
     return (r, g, b), 1-white
 
-# %% ../../nbs/people/07_shading.ipynb #4d3a1392
+# %% ../../nbs/people/07_shading.ipynb #6c8ab5b5
 @jit
 def _under_lid(points, rim, p):
     "How much of the light the lids leave at `p`, from the distances to the corners `rim` of their edges"
@@ -208,6 +213,7 @@ def _under_lid(points, rim, p):
         total += w*(1. if dy > 0 else .35)                   # the upper lid shades more
     return 1-.62*min(total*.62, 1.)
 
+# %% ../../nbs/people/07_shading.ipynb #4d3a1392
 @jit
 def _mirror_image(light, n, view, out, ao):
     "Add the key light as the wet eye reflects it"
@@ -229,7 +235,7 @@ def _tooth(where):
     for gap in _GAPS: line = min(line, abs(x-gap))
     return (1-.55*_step(.085, .0, line))*(1-.45*_step(.8, 2.6, x))
 
-# %% ../../nbs/people/07_shading.ipynb #4c1033e5
+# %% ../../nbs/people/07_shading.ipynb #dd6c490e
 class Attributes(NamedTuple):
     "What a mesh knows of its corners"
     light:float # Share of the light from everywhere that arrives
@@ -238,6 +244,7 @@ class Attributes(NamedTuple):
     tint:float  # Brightness, about 1
     cover:float # Hair: 0..1, below 1 skin shows through; cloth: cm below the neckline
 
+# %% ../../nbs/people/07_shading.ipynb #84a0dce0
 @jit
 def _weave(kind, period, u, v):
     "Share of the second colour that a cloth has at u,v cm"
@@ -247,6 +254,7 @@ def _weave(kind, period, u, v):
     if kind == 2: return .5*(a+b)
     return 1. if (v/period) % 1 < .16 else 0.
 
+# %% ../../nbs/people/07_shading.ipynb #4c1033e5
 @jit
 def _cloth(colours, strands, a):
     "Reflectance (3,) of cloth with the `Attributes` a"
@@ -260,7 +268,7 @@ def _cloth(colours, strands, a):
     b = (colours[CLOTH_RGB, 2]*(1-k)+colours[SECOND_RGB, 2]*k)*fine
     return r, g, b
 
-# %% ../../nbs/people/07_shading.ipynb #16907a3b
+# %% ../../nbs/people/07_shading.ipynb #f9b79c34
 MATERIALS = ('skin', 'eye', 'mouth', 'teeth', 'hair', 'beard', 'cloth')
 SKIN,EYE,MOUTH,TEETH,HAIR,BEARD,CLOTH = range(len(MATERIALS))
 
@@ -270,12 +278,14 @@ class Lamps(NamedTuple):
     ambient:np.ndarray # (6, 3) from right, left, above, below, front, behind
     shadows:ShadowMap  # Of the key light
 
+# %% ../../nbs/people/07_shading.ipynb #f01b83cf
 class Paints(NamedTuple):
     "What the materials look up"
     texture:np.ndarray # (H, W, 4) uint8: square root of reflectance, and gloss
     strands:np.ndarray # (256, 256) float32, mean 1
     colours:np.ndarray # (12, 3) float32 palette
 
+# %% ../../nbs/people/07_shading.ipynb #16907a3b
 class Surfaces(NamedTuple):
     "What is drawn: corners and triangles"
     triangles:np.ndarray  # (G, 3) int32
@@ -289,7 +299,7 @@ class Surfaces(NamedTuple):
     rim0:np.ndarray       # Corners on the edges of the lids of the eye at the viewer's left
     rim1:np.ndarray       # and at the right
 
-# %% ../../nbs/people/07_shading.ipynb #4353482f
+# %% ../../nbs/people/07_shading.ipynb #c91b6341
 @jit
 def _mixed(rows, corner, weights):
     "Weighted mean (3,) of three rows of (N, 3)"
@@ -304,6 +314,7 @@ def _column(rows, c, corner, weights):
     "Weighted mean of column `c` of three rows"
     return weights[0]*rows[corner[0], c]+weights[1]*rows[corner[1], c]+weights[2]*rows[corner[2], c]
 
+# %% ../../nbs/people/07_shading.ipynb #4353482f
 @jit
 def _normalised(v):
     "A vector of length 1"
@@ -317,7 +328,7 @@ def _across_seam(a, b, c, weights):
     if max(a, b, c)-min(a, b, c) <= .5: return u*a+v*b+w*c
     return u*(a+(a < .5))+v*(b+(b < .5))+w*(c+(c < .5))
 
-# %% ../../nbs/people/07_shading.ipynb #7d271c4d
+# %% ../../nbs/people/07_shading.ipynb #fce1a550
 class Sample(NamedTuple):
     "What is seen at a sample"
     material:int
@@ -328,6 +339,7 @@ class Sample(NamedTuple):
     way:tuple             # (3,) unit vector along the strands
     attributes:Attributes
 
+# %% ../../nbs/people/07_shading.ipynb #7d271c4d
 @inline
 def _attributes(m, attributes, skin_uv, corner, weights):
     "Material and `Attributes` at a sample of a triangle of material `m`"
@@ -356,10 +368,11 @@ def _sampled(m, points, normals, tangents, ways, attributes, skin_uv, corner, we
     if m >= HAIR: way = _normalised(_mixed(ways, corner, weights))
     return Sample(m, p, n, view, where, way, a)
 
-# %% ../../nbs/people/07_shading.ipynb #c5e9ebd9
+# %% ../../nbs/people/07_shading.ipynb #24094130
 # places around a point, cm right and up of the light
 _ASKED = np.array([(.40, .15), (-.15, .40), (-.40, -.15), (.15, -.40)])
 
+# %% ../../nbs/people/07_shading.ipynb #c5e9ebd9
 @inline
 def _soft(depths, frame, middle, reach, p, n, first, last):
     "Key light that arrives at a point: the mean over the places `first` to `last` of four around it"
@@ -380,7 +393,7 @@ def _shared(per, x, y):
     first = (y%per*2+x%per) & 3
     return first, first+1
 
-# %% ../../nbs/people/07_shading.ipynb #218ec214
+# %% ../../nbs/people/07_shading.ipynb #f4de5b0e
 @jit
 def _row(colours, k):
     "Row `k` of the palette"
@@ -394,6 +407,7 @@ def _lit_eye(light, ambient, out, colours, strands, sample, shadow, ao):
     lit_surface(light, ambient, out, Finish(colour, .02, .35), spot)
     _mirror_image(light, sample.normal, sample.eye, out, ao*shadow)
 
+# %% ../../nbs/people/07_shading.ipynb #82c1ea6d
 @inline
 def _lit_mouth(light, ambient, out, colours, sample, shadow):
     "Add gums, tongue and cheeks to `out`"
@@ -401,6 +415,7 @@ def _lit_mouth(light, ambient, out, colours, sample, shadow):
     spot = Spot(sample.normal, sample.eye, shadow*k, k*.7)
     lit_surface(light, ambient, out, Finish(_row(colours, GUMS_RGB), .35, .3), spot)
 
+# %% ../../nbs/people/07_shading.ipynb #218ec214
 @inline
 def _lit_teeth(light, ambient, out, colours, sample, shadow):
     "Add teeth to `out`"
@@ -409,7 +424,7 @@ def _lit_teeth(light, ambient, out, colours, sample, shadow):
     spot = Spot(sample.normal, sample.eye, min(shadow+.2, 1.)*ao, ao)
     lit_surface(light, ambient, out, Finish((r*k, g*k, b*k), .35, .4), spot)
 
-# %% ../../nbs/people/07_shading.ipynb #7c1f3a94
+# %% ../../nbs/people/07_shading.ipynb #62877292
 @inline
 def _lit_skin(light, ambient, out, texture, u, v, spot):
     "Add painted skin to `out`"
@@ -421,6 +436,7 @@ def _lit_cloth(light, ambient, out, colours, strands, a, spot):
     "Add cloth to `out`"
     lit_surface(light, ambient, out, Finish(_cloth(colours, strands, a), colours[WEAVE, 2], .06), spot)
 
+# %% ../../nbs/people/07_shading.ipynb #7c1f3a94
 @inline
 def _lit_strands(light, ambient, out, colours, strands, sample, spot):
     "Add hair or beard to `out`"

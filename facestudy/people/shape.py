@@ -14,13 +14,14 @@ import numpy as np
 
 from .head import EXPRESSIONS, PARTS, REGIONS, Head, head_asset
 
-# %% ../../nbs/people/02_shape.ipynb #f20d946b
+# %% ../../nbs/people/02_shape.ipynb #c0ae8541
 def _traits(rng):
     "Sex 0 female to 1 male, age 0 (20 years) to 1 (75), shares of African, Asian and Caucasian, weight 0 to 1"
     sex = float(np.clip((rng.random() < .5) + .12*rng.standard_normal(), 0, 1))
     return {'sex': sex, 'age': float(rng.beta(1.1, 1.8)), 'ancestry': rng.dirichlet([.45]*3).astype(np.float32),
             'weight': float(np.clip(.5 + .16*rng.standard_normal(), .1, .9))}
 
+# %% ../../nbs/people/02_shape.ipynb #f20d946b
 def _blend(traits):
     "Large shape -> weight"
     sex,age = {'female': 1-traits['sex'], 'male': traits['sex']},{'young': 1-traits['age'], 'old': traits['age']}
@@ -30,7 +31,7 @@ def _blend(traits):
     w = {f'{a}-{s}-{g}': x*p*q for a,x in mixture.items() for (s,g),(p,q) in both.items()}
     return w | {f'universal-{s}-{g}-averagemuscle-{side}weight': fat*p*q for (s,g),(p,q) in both.items()}
 
-# %% ../../nbs/people/02_shape.ipynb #4e5682f7
+# %% ../../nbs/people/02_shape.ipynb #00e40feb
 _SPREAD = {'cheek': .3, 'chin': .26, 'ear': .22, 'eyebrows': .4, 'eye': .24, 'forehead': .2, 'head': .14, 'mouth': .2,
            'neck': .2, 'nose': .2, 'measure': .2, 'asym': .16}  # By the shape's first word
 _NEVER = re.compile(
@@ -42,6 +43,7 @@ _NEVER = re.compile(
 _OPPOSITE = (('incr', 'decr'), ('up', 'down'), ('in', 'out'), ('forward', 'backward'), ('convex', 'concave'),
              ('compress', 'uncompress'))
 
+# %% ../../nbs/people/02_shape.ipynb #4e5682f7
 def _spread(name):
     "The spread of a small shape, 0 for the large ones"
     word = re.sub('^[lr]-', '', name).split('-')[0]
@@ -68,7 +70,7 @@ def _details(names, rng):
             if o in known: w[o] = abs(x)
     return w
 
-# %% ../../nbs/people/02_shape.ipynb #2505b8c2
+# %% ../../nbs/people/02_shape.ipynb #7f1cb52d
 @dataclass(frozen=True)
 class Shape:
     "A person's head at rest"
@@ -80,12 +82,14 @@ class Shape:
     eye_centre:np.ndarray# (2, 3) cm
     eye_radius:np.ndarray# (2,) cm
 
+# %% ../../nbs/people/02_shape.ipynb #0887acf4
 def _add(head, values):
     "The mean head with weighted shapes"
     ids = [head.names.index(k) for k in values]
     w = np.array(list(values.values()), np.float32)
     return head.vertices + np.einsum('n,nvk->vk', w, head.shapes[ids].astype(np.float32))
 
+# %% ../../nbs/people/02_shape.ipynb #2505b8c2
 def _lift(head, v, values):
     "Raise hanging corners of the mouth; gives corners and weights"
     middle,corners = [62, 66],[60, 64]
@@ -96,7 +100,7 @@ def _lift(head, v, values):
     w = float(np.clip(hang/per, 0, 1))
     return v + w*shape, values | {'mouth-angles-up': values.get('mouth-angles-up', 0) + w}
 
-# %% ../../nbs/people/02_shape.ipynb #e5ea22ad
+# %% ../../nbs/people/02_shape.ipynb #36c15917
 _EYES = (36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47)                       # Landmarks
 _BLINK = EXPRESSIONS.index('eyeBlinkRight'), EXPRESSIONS.index('eyeBlinkLeft')   # Viewer's left eye first
 
@@ -111,6 +115,7 @@ def _closing(head, v):
     before,after = np.array(gaps).T
     return np.clip(1.3*(before+.1)/np.maximum(before-after, .1), .6, 1.8)        # 1.3: the inner corner closes last
 
+# %% ../../nbs/people/02_shape.ipynb #e5ea22ad
 def _eyeball(v, head):
     "(centres (2, 3), radii (2,)) of the eyeballs; the radius is that of the cornea, which stands out most"
     ball = v[head.eyes]
@@ -137,7 +142,7 @@ def shape_of(
     v = v - _eyeball(v, head)[0].mean(0)                              # tall or short: everybody looks at the camera
     return Shape(seed, traits, values, v.astype(np.float32), _closing(head, v).astype(np.float32), *_eyeball(v, head))
 
-# %% ../../nbs/people/02_shape.ipynb #07ac307b
+# %% ../../nbs/people/02_shape.ipynb #9254d350
 def rotation(
     yaw=0.,  # Degrees; > 0 turns to the viewer's right
     pitch=0.,# > 0 looks up
@@ -150,6 +155,7 @@ def rotation(
     tilt = np.array([[cr, sr, 0], [-sr, cr, 0], [0, 0, 1]])
     return (tilt@nod@turn).astype(np.float32)
 
+# %% ../../nbs/people/02_shape.ipynb #07ac307b
 def angles(
     r # (3, 3)
 )->tuple: # (yaw, pitch, roll), degrees
@@ -158,7 +164,7 @@ def angles(
     pitch = np.arcsin(np.clip(-r[2, 1], -1, 1))
     return float(np.degrees(yaw)),float(np.degrees(pitch)),float(np.degrees(roll))
 
-# %% ../../nbs/people/02_shape.ipynb #9cd2b455
+# %% ../../nbs/people/02_shape.ipynb #9e6fa3b5
 _LOOK = 30. # Degrees at which an eyeLook expression is at its full weight
 
 @dataclass(frozen=True)
@@ -170,6 +176,7 @@ class Posed:
     gaze:np.ndarray       # (2, 3) unit vectors, viewer's left eye first, in camera directions
     eye_centre:np.ndarray # (2, 3) cm
 
+# %% ../../nbs/people/02_shape.ipynb #9cd2b455
 def _lid_weights(weights, gaze):
     "The expressions with the lids following the gaze"
     w = np.array(weights, np.float32)
@@ -180,7 +187,7 @@ def _lid_weights(weights, gaze):
             w[i] = max(w[i], np.clip(x, 0, 1))
     return w
 
-# %% ../../nbs/people/02_shape.ipynb #9a3e1c25
+# %% ../../nbs/people/02_shape.ipynb #a3b7790a
 class _Moves(NamedTuple):
     "What posing needs of the head"
     head:Head
@@ -192,6 +199,7 @@ def _near_eyes(head):
     eyes = np.unique(head.triangles[(head.region == REGIONS.index('eyes')) & (head.part != PARTS.index('eye'))])
     return [eyes[(head.vertices[eyes, 0] > 0) == bool(e)] for e in (0, 1)]
 
+# %% ../../nbs/people/02_shape.ipynb #ca388880
 @functools.cache
 def _fixed():
     "What posing needs of the head, computed once"
@@ -200,6 +208,7 @@ def _fixed():
     moves[:, head.eyes.ravel()] = 0
     return _Moves(head, moves.reshape(len(moves), -1), _near_eyes(head))
 
+# %% ../../nbs/people/02_shape.ipynb #9a3e1c25
 def _push_out(v, ids, centre, radius):
     "Move corners inside an eyeball straight out to its surface, in place"
     d = v[ids]-centre
@@ -207,7 +216,7 @@ def _push_out(v, ids, centre, radius):
     inside = (r < radius+.03) & (d[:, 2] > .3*radius)                 # 0.3 mm of tears; the front of the ball only
     v[ids[inside]] = centre + d[inside]*((radius+.03)/r[inside])[:, None]
 
-# %% ../../nbs/people/02_shape.ipynb #dfc18c0e
+# %% ../../nbs/people/02_shape.ipynb #3b040679
 def _with_expression(shape, weights, gaze):
     "Corners of the head at rest with an expression, its eyes turned (V, 3)"
     fixed,turn = _fixed(),rotation(*gaze)
@@ -219,6 +228,7 @@ def _with_expression(shape, weights, gaze):
         _push_out(v, fixed.lids[e], centre, shape.eye_radius[e])
     return v
 
+# %% ../../nbs/people/02_shape.ipynb #dfc18c0e
 def pose(
     shape:Shape,
     weights=np.zeros(52),# (52,) expressions in [0, 1], in the order of `EXPRESSIONS`

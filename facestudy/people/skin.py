@@ -54,7 +54,7 @@ def smooth(
     t = np.clip((x-lo)/(hi-lo), 0, 1)
     return t*t*(3-2*t)
 
-# %% ../../nbs/people/05_skin.ipynb #085f772b
+# %% ../../nbs/people/05_skin.ipynb #22a135c3
 def eye_middles(
     vertices, # (V, 3) cm
     head      # The `Head`
@@ -66,6 +66,7 @@ _LID = np.array([(1.88, -.28), (2.23, .10), (2.56, .21), (2.93, .27), (3.3, .27)
                  (3.97, .07), (4.12, -.12), (3.98, -.27), (3.81, -.38), (3.61, -.47), (3.33, -.53), (2.91, -.54),
                  (2.61, -.49), (2.29, -.46), (2.05, -.41)]) # read off the mean head, seen from the front; |x| and y, cm
 
+# %% ../../nbs/people/05_skin.ipynb #085f772b
 def from_lids(
     points # (..., 3) on the mean head, cm
 )->np.ndarray: # cm; 9 where the lids are far
@@ -81,7 +82,7 @@ def from_lids(
     out[near] = best
     return out
 
-# %% ../../nbs/people/05_skin.ipynb #ba0ff988
+# %% ../../nbs/people/05_skin.ipynb #7b79b045
 _SKIN = 'skin','lips','ear','neck' # parts of the head that are painted
 
 def _unfold(uv, triangles):
@@ -91,6 +92,7 @@ def _unfold(uv, triangles):
     c[..., 0] += across[:, None]*(c[..., 0] < .5)
     return c
 
+# %% ../../nbs/people/05_skin.ipynb #ba0ff988
 def _drawn_on_map(uv, triangles, r):
     "For each texel: which triangle (counted twice around the head), and the weights of its corners"
     c = _unfold(uv, triangles)
@@ -109,7 +111,7 @@ def _spread(values, known):
     table[label[known]] = values[known]
     return table[label]
 
-# %% ../../nbs/people/05_skin.ipynb #c3873d78
+# %% ../../nbs/people/05_skin.ipynb #4cc255d6
 @dataclass
 class Atlas:
     "What is where on the map, every array (TALL, WIDE)"
@@ -120,6 +122,7 @@ class Atlas:
     lids:np.ndarray     # cm from the edge of a lid
     ears:np.ndarray     # 0..1
 
+# %% ../../nbs/people/05_skin.ipynb #c3873d78
 @functools.cache
 def atlas()->Atlas:
     "The map of the mean head"
@@ -176,7 +179,7 @@ def _blood(a, rng):
             1.3) + k[3]*.9*a.ears
     return cheeks*(1+.25*noise(rng, 14)) + .22*noise(rng, 40)+.15*noise(rng, 5) + k[4]*.3*_spot(a, 1.1, -3.9, .7)
 
-# %% ../../nbs/people/05_skin.ipynb #c9aa7fd0
+# %% ../../nbs/people/05_skin.ipynb #5f60c904
 def _line(d, width):
     "A soft line where the distance `d` is 0"
     return np.exp(-(d/width)**2)
@@ -187,6 +190,7 @@ def _folds(p, x):
     bags = _line(p[..., 1]+1.45-.12*np.square(x-3.1), .12)*smooth(1.5, 2.2, x)*smooth(4.7, 4., x)
     return fold*(p[..., 2] > -3), bags*(p[..., 2] > -3)
 
+# %% ../../nbs/people/05_skin.ipynb #c9aa7fd0
 def _forehead(p, x, rng):
     "Three wavy lines over the brows"
     wave = lambda i: 3.4+.85*i+.12*np.cos(x*.9+i)+.06*noise(rng, 60)
@@ -209,7 +213,7 @@ def _creases(a, age, rng):
     old = smooth(.25, 1., age)
     return (.25+.75*old)*fold*.75 + old*(brow*.6+feet*.55+neck*.4) + (.15+.6*old)*bags*.6
 
-# %% ../../nbs/people/05_skin.ipynb #529615ec
+# %% ../../nbs/people/05_skin.ipynb #dc2ccd6d
 def _pigment(a, m, age, rng):
     "Uneven melanin: mottling, darker sockets and neck, freckles and spots of age"
     dark = .05*noise(rng, 70)+.026*noise(rng, 9)+.036*noise(rng, 1.6)
@@ -217,6 +221,7 @@ def _pigment(a, m, age, rng):
     dark += (.3+.7*age)*rng.uniform(.02, .12)*np.clip(noise(rng, 5)-1.6, 0, 2)*(1-m)
     return dark
 
+# %% ../../nbs/people/05_skin.ipynb #529615ec
 def base_skin(
     a:Atlas,
     tone,     # (3,) reflectance
@@ -232,7 +237,7 @@ def base_skin(
     gloss = .33 + .16*_spot(a, 0, 3.5, 2.6) + .2*_spot(a, 0, -2.4, 1.) + .05*noise(rng, 12) - .1*age
     return tone*np.exp(-ink), gloss
 
-# %% ../../nbs/people/05_skin.ipynb #b3d47cda
+# %% ../../nbs/people/05_skin.ipynb #693fd783
 def lay_over(
     albedo, # (..., 3) reflectance, changed in place
     cover,  # (..., 1) share that is covered, 0..1
@@ -247,6 +252,7 @@ def _tint(rng, m, age):
     k = rng.uniform(.55, 1.15)
     return np.exp(-k*np.array([.12, .62, .5])*(1-.45*m)*(1-.3*age)), k
 
+# %% ../../nbs/people/05_skin.ipynb #9ba55922
 def _lips(albedo, gloss, a, m, age, rng):
     "Paint the lips, in place"
     tint,_ = _tint(rng, m, age)
@@ -254,6 +260,7 @@ def _lips(albedo, gloss, a, m, age, rng):
     albedo *= 1+mask*(tint-1)
     gloss += .22*mask[..., 0]*rng.uniform(.3, 1.2)
 
+# %% ../../nbs/people/05_skin.ipynb #b3d47cda
 def _lashes(albedo, a, sex, hair, rng):
     "The dark line of the lashes, stronger above; in place"
     above = smooth(-.35, .05, a.position[..., 1])
@@ -262,7 +269,7 @@ def _lashes(albedo, a, sex, hair, rng):
     cover = np.clip(line*(1.35-.45*sex)*rng.uniform(.8, 1.15), 0, .95)[..., None]
     lay_over(albedo, cover, np.minimum(hair, .03))
 
-# %% ../../nbs/people/05_skin.ipynb #b5db886f
+# %% ../../nbs/people/05_skin.ipynb #fadb1208
 _FRONT_STEP = 10 # cells per cm of the depth map of the face, which covers 20 cm on each side
 
 @functools.cache
@@ -274,6 +281,7 @@ def _front():
     corners = Corners(xy, head.vertices[:, 2].astype(float))
     return fill(corners, keep, np.zeros(len(keep), bool), (40*_FRONT_STEP, 40*_FRONT_STEP), -30)[1]
 
+# %% ../../nbs/people/05_skin.ipynb #b5db886f
 def front_map(
     xy # (..., 2) cm
 )->np.ndarray: # (..., 2) texels
@@ -294,7 +302,7 @@ def strokes(
     for line,v in zip(np.round(lines*16).astype(np.int32), np.asarray(level).astype(int).tolist()):
         cv2.polylines(layer, [line], False, v, width, cv2.LINE_AA, 4)
 
-# %% ../../nbs/people/05_skin.ipynb #4fe86aaa
+# %% ../../nbs/people/05_skin.ipynb #c728bad7
 @dataclass
 class Brows:
     "A person's brows, as differences from the usual ones or as factors"
@@ -304,6 +312,7 @@ class Brows:
     dense:float  # Factor on the number of hairs
     length:float # cm longer
 
+# %% ../../nbs/people/05_skin.ipynb #4fe86aaa
 def _brow_lines(b, side, rng):
     "Strokes (N, 4, 2) of one brow, cm on the face seen from the front"
     n = int(420*b.dense)
@@ -396,7 +405,7 @@ def _stipple(albedo, where, colour, rng, coarse=1.1):
     speckle = np.clip(.8+.2*noise(rng, coarse), 0, 1.3)
     lay_over(albedo, np.clip(where*speckle, 0, .97)[..., None], colour)
 
-# %% ../../nbs/people/05_skin.ipynb #1f069742
+# %% ../../nbs/people/05_skin.ipynb #daba127e
 @dataclass
 class Paint:
     "Choices that the painter follows"
@@ -412,6 +421,7 @@ class Paint:
     beard:str               # '', 'full', 'goatee', 'moustache'
     stubble:float           # 0..1: cover of the beard's roots
 
+# %% ../../nbs/people/05_skin.ipynb #1f069742
 def _shadow_of_beard(albedo, p, rng):
     "Stubble, or the roots under a beard; in place"
     if p.stubble <= 0: return

@@ -29,13 +29,14 @@ def _steps(frame, n):
     lab[..., 0] = (np.floor(lab[..., 0]*(n/256))+.5)*(256/n)
     return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
 
-# %% ../../nbs/people/15_stylised.ipynb #8c3eaa7c
+# %% ../../nbs/people/15_stylised.ipynb #bfa15f11
 def _ink(frame, width):
     "Where a pen would draw, float32 (H, W) in [0, 1]: pixels darker than their surroundings"
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
     near,far = (cv2.GaussianBlur(grey, (0, 0), s) for s in (width, 2.5*width))
     return np.clip((far-near-3)/8, 0, 1)                             # nothing below 3 grey levels, full ink from 11
 
+# %% ../../nbs/people/15_stylised.ipynb #8c3eaa7c
 def cartoon(
     frame:np.ndarray, # uint8 (H, W, 3)
     colours:int=6,    # Steps of lightness, 2 to 64
@@ -61,9 +62,10 @@ def pencil(
     grey,_ = cv2.pencilSketch(calm, sigma_s=side/8, sigma_r=.1, shade_factor=.04)
     return np.repeat(grey[..., None], 3, 2)
 
-# %% ../../nbs/people/15_stylised.ipynb #1f1a906a
+# %% ../../nbs/people/15_stylised.ipynb #0f448c53
 STYLES = {'cartoon': cartoon, 'pencil': pencil}
 
+# %% ../../nbs/people/15_stylised.ipynb #1f1a906a
 def drawn(
     frames:np.ndarray, # uint8 (T, H, W, 3)
     style:str,         # A name in `STYLES`

@@ -17,7 +17,7 @@ from .look import mesh_of
 from .raster import WINDOW, Buffers, jit, interpolate, project, rasterise
 from .shape import pose
 
-# %% ../../nbs/people/12_truth.ipynb #16f0d16c
+# %% ../../nbs/people/12_truth.ipynb #1a946ae3
 @dataclass(frozen=True)
 class Sight:
     "A person at one moment, as the camera sees them"
@@ -29,6 +29,7 @@ class Sight:
     cover:np.ndarray      # (W,) in [0, 1]: below 1/2 hair is so thin that it shows the skin
     buffers:Buffers       # What each pixel sees
 
+# %% ../../nbs/people/12_truth.ipynb #16f0d16c
 def look_at(
     person,   # A `Person`
     motion,   # A `Motion`
@@ -41,7 +42,7 @@ def look_at(
     m = person.look.mesh
     return Sight(posed, v, tri, region, m.two_sided, m.attributes[:, 4], rasterise(v, tri, size, two_sided=m.two_sided))
 
-# %% ../../nbs/people/12_truth.ipynb #b16e035c
+# %% ../../nbs/people/12_truth.ipynb #f7c98c15
 @jit
 def _depth_in(xy, near, tri, x, y):
     "1/depth of a triangle's plane at (x, y), 0 outside it"
@@ -53,6 +54,7 @@ def _depth_in(xy, near, tri, x, y):
     if v < 0 or w < 0 or v+w > 1: return 0.
     return (1-v-w)*near[a] + v*near[b] + w*near[c]
 
+# %% ../../nbs/people/12_truth.ipynb #b16e035c
 @jit
 def _nearest_at(xy, near, triangles, two_sided, at, best):
     "1/depth of the nearest triangle at each place `at` (n, 2), into `best`"
@@ -63,7 +65,7 @@ def _nearest_at(xy, near, triangles, two_sided, at, best):
         for i in range(len(at)):
             best[i] = max(best[i], _depth_in(xy, near, triangles[t], at[i, 0], at[i, 1]))
 
-# %% ../../nbs/people/12_truth.ipynb #90db498d
+# %% ../../nbs/people/12_truth.ipynb #b545783a
 SLACK = .3 # cm that may lie in front of a landmark that still counts as visible
 
 def is_solid(
@@ -72,6 +74,7 @@ def is_solid(
     "Triangles that hide what is behind them: all but thin hair"
     return sight.cover[sight.triangles].mean(1) >= .5
 
+# %% ../../nbs/people/12_truth.ipynb #6b31bfc7
 def nearest_depth(
     sight:Sight,
     at,       # (n, 2) places in the picture, pixels
@@ -84,6 +87,7 @@ def nearest_depth(
     _nearest_at(xy, 1/depth, triangles, sight.two_sided[hides], np.asarray(at, np.float64), best)
     with np.errstate(divide='ignore'): return 1/best
 
+# %% ../../nbs/people/12_truth.ipynb #964a02c3
 def is_inside(
     at,       # (..., 2) pixels
     size:int  # Side of the picture, pixels
@@ -91,6 +95,7 @@ def is_inside(
     "Places that the picture shows"
     return ((at > -.5) & (at < size-.5)).all(-1)
 
+# %% ../../nbs/people/12_truth.ipynb #90db498d
 def landmarks_of(
     sight:Sight,
     size:int # Side of the picture, pixels
@@ -115,7 +120,7 @@ class Truth:
 
     def __len__(self): return len(self.landmarks)
 
-# %% ../../nbs/people/12_truth.ipynb #6a8bd309
+# %% ../../nbs/people/12_truth.ipynb #0798291e
 def labels_of(
     sight:Sight
 )->np.ndarray: # (S, S) uint8, index into `REGIONS`
@@ -125,6 +130,7 @@ def labels_of(
     thin = (label == REGIONS.index('hair')) & (interpolate(sight.buffers, sight.triangles, sight.cover) < .5)
     return np.where(thin, np.uint8(REGIONS.index('face')), label)
 
+# %% ../../nbs/people/12_truth.ipynb #6a8bd309
 def canonical_of(
     person,     # A `Person`
     sight:Sight # What `look_at` gave for them
@@ -136,7 +142,7 @@ def canonical_of(
     place[len(own):len(own)+len(on)] = own[on]
     return interpolate(sight.buffers, sight.triangles, place, fill=np.nan)
 
-# %% ../../nbs/people/12_truth.ipynb #3c7bc02c
+# %% ../../nbs/people/12_truth.ipynb #b18e5772
 def _truth_at(person, motion, t, size, dense):
     "The fields of `Truth` for one frame, in their order"
     s = look_at(person, motion, t, size)
@@ -144,6 +150,7 @@ def _truth_at(person, motion, t, size, dense):
     more = (s.buffers.depth, canonical_of(person, s)) if dense else ()
     return (*landmarks_of(s, size), p.gaze, p.eye_centre, p.rotation, p.translation, labels_of(s), *more)
 
+# %% ../../nbs/people/12_truth.ipynb #3c7bc02c
 def truth_of(
     person,          # A `Person`
     scene,           # A `Scene`; nothing here depends on it
@@ -158,7 +165,7 @@ def truth_of(
     rows = [_truth_at(person, motion, t, size, dense) for t in frames]
     return Truth(*(np.stack(o).astype(o[0].dtype) for o in zip(*rows)))
 
-# %% ../../nbs/people/12_truth.ipynb #65ad45a3
+# %% ../../nbs/people/12_truth.ipynb #de6e9182
 def rigid(
     a, # (n, 3) points
     b  # (n, 3) the same points, moved
@@ -169,6 +176,7 @@ def rigid(
     r = u@np.diag([1, 1, np.linalg.det(u@vt)])@vt                     # a rotation, never a mirror
     return r,mb-r@ma
 
+# %% ../../nbs/people/12_truth.ipynb #65ad45a3
 def apart(
     a, # (..., 3) vectors
     b  # (..., 3) vectors
@@ -187,7 +195,7 @@ def find_landmarks(
     d = (canonical[y, x]-head.canonical[head.landmarks][:, None])*span
     return np.stack([x, y], -1)[(d**2).sum(-1).argmin(1)]
 
-# %% ../../nbs/people/12_truth.ipynb #99bf3f12
+# %% ../../nbs/people/12_truth.ipynb #1f99ac59
 def _rest(person):
     "Corners of a person's mesh at rest, a name for every place on their surface"
     return mesh_of(person, pose(person.shape))[0]
@@ -197,6 +205,7 @@ def _look_up(image, at):
     i = np.round(at).astype(int).clip(0, image.shape[0]-1)
     return image[i[:, 1], i[:, 0]]
 
+# %% ../../nbs/people/12_truth.ipynb #1d4b8446
 def _off(rest, b, to, size, fine=3):
     "How far from its place at rest (n, 3) the surface is that frame b shows within one fine pixel of `to` (n, 2), cm"
     buffers = rasterise(b.vertices, b.triangles, size*fine, two_sided=b.two_sided)
@@ -204,6 +213,7 @@ def _off(rest, b, to, size, fine=3):
     around = [_look_up(there, (to+.5)*fine-.5+[i, j]) for i in (-1, 0, 1) for j in (-1, 0, 1)]
     return np.min([np.nan_to_num(np.linalg.norm(o-rest[1], axis=1), nan=np.inf) for o in around], axis=0)
 
+# %% ../../nbs/people/12_truth.ipynb #99bf3f12
 def _surface_flow(person, a, b, size, fine=3):
     "For each pixel that shows a surface: row, column, where it goes (n, 2), and whether it is visible there (n,)"
     y,x = np.nonzero(a.buffers.triangle >= 0)

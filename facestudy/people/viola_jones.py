@@ -35,7 +35,7 @@ def box_is_right(
     height = np.linalg.norm(centres[..., 2, :]-centres[..., :2, :].mean(-2), axis=-1)
     return inside & (np.abs(np.log2(box[..., 0, 2]/(1.9*height))) < 1)
 
-# %% ../../nbs/people/14_viola_jones.ipynb #d6867c55
+# %% ../../nbs/people/14_viola_jones.ipynb #689727e0
 def yaw_sweep(
     who,           # A `Person`
     yaws,          # Degrees
@@ -47,6 +47,7 @@ def yaw_sweep(
     motion,where = Motion(talk.fps, talk.weights, head, talk.gaze, talk.shift),scene(who.seed)
     return render(who, where, motion, size),landmark_centres(truth_of(who, where, motion, size).landmarks)
 
+# %% ../../nbs/people/14_viola_jones.ipynb #d6867c55
 def score_detection(
     people,           # `Person`s
     yaws,             # Degrees
@@ -81,7 +82,7 @@ def score_landmarks(
             rows += [(who.seed, t, o, kind, error[t, i]) for t in range(frames) for i,o in enumerate(LANDMARKS)]
     return pd.DataFrame(rows, columns=['person', 'frame', 'landmark', 'kind', 'error'])
 
-# %% ../../nbs/people/14_viola_jones.ipynb #8b818f1b
+# %% ../../nbs/people/14_viola_jones.ipynb #01994f9e
 def still_talk(
     who,          # A `Person`
     frames=50,    # Number of frames
@@ -94,6 +95,7 @@ def still_talk(
     dirt = np.random.default_rng(who.seed).normal(0, noise, (frames, size, size, 3))
     return np.clip(render(who, scene(who.seed), motion, size)+dirt, 0, 255).round().astype(np.uint8)
 
+# %% ../../nbs/people/14_viola_jones.ipynb #8b818f1b
 def score_jitter(
     films # Name -> uint8 (T, H, W, 3)
 )->pd.DataFrame: # Columns film, kind 'raw' or 'steady', box, eyes, mouth: percent of the face's width

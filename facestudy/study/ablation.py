@@ -32,7 +32,7 @@ from .data import open_data
 from ..training.farm import farm
 from ..nets import load_net, net_meta
 
-# %% ../../nbs/study/11_ablation.ipynb #d8860f25
+# %% ../../nbs/study/11_ablation.ipynb #54ad433f
 @dataclass(frozen=True)
 class Level:
     "One choice of one factor"
@@ -45,6 +45,7 @@ def setting(label, **settings)->Level:
     "A level that changes constructor arguments"
     return Level(label, tuple(settings.items()))
 
+# %% ../../nbs/study/11_ablation.ipynb #d8860f25
 def encoder(label, name, weights=None)->Level:
     "A level of the encoder"
     return setting(label, encoder=name, encoder_weights=weights)
@@ -53,7 +54,7 @@ def trained(label, **recipe)->Level:
     "A level that changes the recipe"
     return Level(label, recipe=tuple(recipe.items()))
 
-# %% ../../nbs/study/11_ablation.ipynb #58fabf43
+# %% ../../nbs/study/11_ablation.ipynb #053bcb05
 ENCODERS = {'unet': encoder('plain U-Net', 'unet'),
             'resnet': encoder('ResNet-18, random', 'resnet18'),
             'resnet_imagenet': encoder('ResNet-18, ImageNet', 'resnet18', 'imagenet'),
@@ -66,14 +67,17 @@ LANDMARKS = {'none': setting('none', use_faces=False),
 ENLARGED = {'none': setting('none: made at the full side', superres_width=None, detector_scale=.5),
             'bicubic': setting('bicubic', superres_width=0),
             'ours': Level('ours')}
+
+# %% ../../nbs/study/11_ablation.ipynb #58fabf43
 OPTIMISERS = {'adam': trained('Adam', optimiser='adam'),
               'sgd': trained('SGD', optimiser='sgd'),
               'swats': trained('SWATS, automatic', optimiser='swats'),
               'swats_fixed': trained('SWATS, forced to switch half way', optimiser='swats', switch_at='half way')}
 
-# %% ../../nbs/study/11_ablation.ipynb #ecee9369
+# %% ../../nbs/study/11_ablation.ipynb #eb30409a
 OTHERS = 'copy_source', 'first_order', 'x2face', 'monkey_net', 'puppeteer_gan', 'few_shot', 'mocogan'
 
+# %% ../../nbs/study/11_ablation.ipynb #897ce23f
 FACTORS = {
     'encoder': ENCODERS,
     'landmarks': LANDMARKS,
@@ -88,11 +92,13 @@ FACTORS = {
                   'twenty': setting('20', keypoints=20)},
     'system': {'suggested': Level("the article's method"), **{s: Level(SYSTEMS[s].label) for s in OTHERS}},
 }
+
+# %% ../../nbs/study/11_ablation.ipynb #ecee9369
 BASE = dict(encoder='lite0_imagenet', landmarks='viola_jones', superres='ours', optimiser='swats', adversarial='on',
             motion='affine', mask='on', keypoints='ten', system='suggested')
 CONTRIBUTIONS = dict(encoder='unet', landmarks='none', superres='bicubic', optimiser='adam') # the level without each
 
-# %% ../../nbs/study/11_ablation.ipynb #1c45aab1
+# %% ../../nbs/study/11_ablation.ipynb #e134eebc
 def cell(
     **changes # factor -> level
 )->dict: # factor -> level, all factors
@@ -103,6 +109,7 @@ def cell(
             raise InputError(f'{factor}={level}: no such cell; factors and levels are {known}.')
     return BASE | changes
 
+# %% ../../nbs/study/11_ablation.ipynb #1c45aab1
 def cell_name(
     c # As `cell`
 )->str:
@@ -120,7 +127,7 @@ def factorial_cells()->list:
     with_without = [(BASE[factor], off) for factor,off in CONTRIBUTIONS.items()]
     return [cell(**dict(zip(CONTRIBUTIONS, levels))) for levels in itertools.product(*with_without)]
 
-# %% ../../nbs/study/11_ablation.ipynb #cf4fdd12
+# %% ../../nbs/study/11_ablation.ipynb #5cf730f9
 @dataclass(frozen=True)
 class Scale:
     "How long each cell is trained, how often, and which rates are tried"
@@ -133,6 +140,7 @@ class Scale:
 
 SCALES = {'smoke': Scale(4, 2, 2, 2, 2, 'float32'), 'quick': Scale(160, 8, 5, 3, 4, 'bfloat16')}
 
+# %% ../../nbs/study/11_ablation.ipynb #cf4fdd12
 def scale_of(profile:str)->Scale:
     "The scale of a profile. Raises `InputError` where the grid has none"
     if profile not in SCALES:
@@ -154,7 +162,7 @@ def planned(
     rounds = [(c, seed) for cells,seeds in groups for seed in range(seeds) for c in cells]
     return list({(cell_name(c), seed): (c, seed) for c,seed in rounds}.values())
 
-# %% ../../nbs/study/11_ablation.ipynb #3230ab09
+# %% ../../nbs/study/11_ablation.ipynb #9f677e8f
 # outer eye corners, nose tip, mouth corners, lower lip, chin, brows, nose bridge
 TEN = (36, 45, 30, 48, 54, 57, 8, 19, 24, 27)
 
@@ -168,9 +176,10 @@ def dlib_points(store, name)->np.ndarray: # (T, 68, 2) in [-1, 1]
     from facestudy.detectors.dlib68 import dlib_landmarks
     return dlib_landmarks(store.frames(name), store.faces(name))
 
+# %% ../../nbs/study/11_ablation.ipynb #3230ab09
 GUIDES = {'exact': exact_points, 'dlib68': dlib_points}
 
-# %% ../../nbs/study/11_ablation.ipynb #f17457c9
+# %% ../../nbs/study/11_ablation.ipynb #fbc1f8df
 def behind(
     box,   # (T, 4): centre and half size; NaN where there is none
     points # (T, 68, 2), or None
@@ -182,6 +191,7 @@ def behind(
     boxes = np.where(np.isnan(box), around, box)
     return np.concatenate([boxes, points[:, TEN].reshape(len(box), -1)], 1).astype(np.float32)
 
+# %% ../../nbs/study/11_ablation.ipynb #f17457c9
 def guided(
     store,     # As `facestudy.study.runs.open_data`
     guide:str  # A name in `GUIDES`
@@ -196,7 +206,7 @@ def guided(
     new.faces,new.digest = faces,sha256(f'{store.digest} {guide}'.encode())
     return new
 
-# %% ../../nbs/study/11_ablation.ipynb #e65d9ebf
+# %% ../../nbs/study/11_ablation.ipynb #4c80a1a9
 def recipe_fields(
     c:dict,  # As `cell`
     profile:str,
@@ -211,6 +221,7 @@ def recipe_fields(
     if recipe.get('switch_at'): recipe['switch_at'] = s.steps//2
     return recipe
 
+# %% ../../nbs/study/11_ablation.ipynb #e65d9ebf
 def run_of(
     c:dict,       # As `cell`
     profile:str,
@@ -239,7 +250,7 @@ def data_of(
     store,guide = open_data(profile, clips, True),FACTORS['landmarks'][c['landmarks']].guide
     return guided(store, guide) if guide else store
 
-# %% ../../nbs/study/11_ablation.ipynb #c4792c1f
+# %% ../../nbs/study/11_ablation.ipynb #b9c12d47
 LOOKS = 'real', 'parametric cross', 'turning', 'cartoon', 'pencil' # tests of whose first clip a frame is kept
 
 def landmarker_of(profile, device='auto'):
@@ -250,13 +261,14 @@ def strange(profile)->list:
     "Turned heads, grimaces and drawn faces at the scale of a profile"
     return probes(PROFILES[profile].size, *((2, 8) if profile == 'smoke' else ()))
 
+# %% ../../nbs/study/11_ablation.ipynb #c4792c1f
 def probes_of(task, store)->list:
     "What a task is measured on: strangers for a rate; strange faces too for the base and for other systems"
     if task['tuning']: return validation_probes(PROFILES[task['profile']].size)
     ordinary = task['cell'] | {'system': 'suggested'} == BASE
     return list(study_probes(store)) + (strange(task['profile']) if ordinary else [])
 
-# %% ../../nbs/study/11_ablation.ipynb #9b21fbe3
+# %% ../../nbs/study/11_ablation.ipynb #b9f6c62f
 def about(
     task:dict,  # As `work`
     run:Run,
@@ -270,6 +282,7 @@ def about(
                 data=run.data[:12], precision=run.recipe.precision, device=meta['device'], versions=meta['versions'],
                 train_seconds=meta['seconds'], test_seconds=round(seconds, 1))
 
+# %% ../../nbs/study/11_ablation.ipynb #9b21fbe3
 def work(
     task:dict # cell, profile, seed, lr, tuning (bool), clips, device
 )->dict: # rows, log: DataFrames; look: {test: pictures}; run: of `about`
@@ -287,7 +300,7 @@ def work(
     seconds = time.perf_counter()-start
     return {'rows': rows, 'log': log, 'look': look, 'run': about(task, run, meta, parameters, seconds)}
 
-# %% ../../nbs/study/11_ablation.ipynb #7a543c34
+# %% ../../nbs/study/11_ablation.ipynb #c6307700
 GRID = 1 # Raise it when everything should be measured anew
 
 def task_name(
@@ -301,10 +314,12 @@ def folder_of(name)->Path:
     "Where the result of a task lies"
     return runs_dir()/'ablation'/name
 
+# %% ../../nbs/study/11_ablation.ipynb #98860607
 def kept(name)->bool:
     "Is the result of this task there?"
     return (folder_of(name)/'run.json').exists()
 
+# %% ../../nbs/study/11_ablation.ipynb #7a543c34
 def keep(
     name:str,   # Of the task
     result:dict # Of `work`
@@ -317,7 +332,7 @@ def keep(
     write_text(folder/'run.json', json.dumps(result['run'], indent=1))
     (runs_dir()/result['run']['run']/'system.safetensors').unlink(missing_ok=True)
 
-# %% ../../nbs/study/11_ablation.ipynb #73f17556
+# %% ../../nbs/study/11_ablation.ipynb #6e6c9c77
 def tasks_of(
     profile, cells_and_seeds, rates, # lists of (cell, seed) and of rates
     clips=None, device='auto', tuning=False
@@ -332,6 +347,7 @@ def tasks_of(
         tasks[task_name(run.id, kind)] = dict(cell=c, seed=seed, lr=lr, **shared)
     return tasks
 
+# %% ../../nbs/study/11_ablation.ipynb #73f17556
 def tuning_tasks(profile, clips=None, device='auto')->dict:
     "Equally many rates of each optimiser"
     tries = scale_of(profile).tries
@@ -367,7 +383,7 @@ def gather(
         if r['seed'] == 0: looks |= {f"{r['cell']}: {test}": v for test,v in np.load(folder/'look.npz').items()}
     return {'runs': pd.DataFrame(runs), 'rows': tables('rows.csv'), 'logs': tables('log.csv'), 'looks': looks}
 
-# %% ../../nbs/study/11_ablation.ipynb #c29e2f99
+# %% ../../nbs/study/11_ablation.ipynb #590a791d
 def store_results(
     folder,   # Where reports lie
     name:str, # 'ablation' or 'tuning'
@@ -381,13 +397,14 @@ def store_results(
     if results['looks']:
         with atomic(Path(folder)/f'{name}.looks.npz') as tmp: np.savez_compressed(tmp, **results['looks'])
 
+# %% ../../nbs/study/11_ablation.ipynb #c29e2f99
 def stored(folder, name)->dict: # As `gather`, and 'missing'
     "Tables and pictures as `store_results` left them"
     looks = Path(folder)/f'{name}.looks.npz'
     tables = {k: pd.read_csv(Path(folder)/f'{name}.{k}.csv') for k in ('runs', 'rows', 'logs', 'missing')}
     return tables | {'looks': dict(np.load(looks)) if looks.exists() else {}}
 
-# %% ../../nbs/study/11_ablation.ipynb #f52a3610
+# %% ../../nbs/study/11_ablation.ipynb #d27b2348
 def result_of(
     old:dict, # Of `stored`
     run:dict  # A line of its runs
@@ -398,6 +415,7 @@ def result_of(
     look = {k.removeprefix(start): v for k,v in old['looks'].items() if k.startswith(start) and run['seed'] == 0}
     return {'rows': rows, 'log': log, 'look': look, 'run': run}
 
+# %% ../../nbs/study/11_ablation.ipynb #f52a3610
 def restore(
     folder,   # Where reports lie
     name:str, # 'ablation' or 'tuning'
@@ -426,7 +444,7 @@ def read_results(
     results,keys = stored(folder, name),['run', 'cell', *FACTORS, 'seed', 'lr']
     return results | {k: results['runs'][keys].merge(results[k], on='run') for k in ('rows', 'logs')}
 
-# %% ../../nbs/study/11_ablation.ipynb #e5283633
+# %% ../../nbs/study/11_ablation.ipynb #777c0d24
 def run_tasks(tasks, folder, name, address=None, workers=None, desc='')->dict: # As `gather`
     "Do the missing tasks, keep each result as it comes, and store all of them at the end, however it ends"
     restore(folder, name, tasks)
@@ -438,11 +456,13 @@ def run_tasks(tasks, folder, name, address=None, workers=None, desc='')->dict: #
         if len(left) < len(tasks): store_results(folder, name, gather(tasks), reasons)
     return gather(tasks)
 
+# %% ../../nbs/study/11_ablation.ipynb #c403d8d6
 def tables_dir(profile, clips=None)->Path:
     "Where the tables of a grid go: `reports`, or a folder in `reports/local` for another profile or own clips"
     if profile == 'quick' and not clips: return ROOT/'reports'
     return ROOT/'reports'/'local'/'-'.join(['ablation', profile, *([Path(clips).name] if clips else [])])
 
+# %% ../../nbs/study/11_ablation.ipynb #e5283633
 def ablation(
     profile='quick',
     clips=None,     # A folder of videos; None: the embedded clips

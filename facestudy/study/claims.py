@@ -21,7 +21,7 @@ from ..core import styler
 from ..measure.contrasts import adjusted, paired, seeds_text, verdicts
 from ..measure.measures import MEASURES
 
-# %% ../../nbs/study/12_claims.ipynb #40882bca
+# %% ../../nbs/study/12_claims.ipynb #8fed56a9
 ORDINARY = 'real', 'parametric self', 'parametric cross' # filmed people; rendered ones, by themselves and by others
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Question:
     worse:bool=False     # The claim says that `a` is worse
     people:bool=False    # One training each: the interval is over people, and one seed is enough for a verdict
 
+# %% ../../nbs/study/12_claims.ipynb #40882bca
 @dataclass(frozen=True)
 class Claim:
     "A sentence of the article and the questions that decide about it"
@@ -67,7 +68,7 @@ def in_table1(words, measure, rival, **kw)->Question:
     "The article's method against another row of Table 1; the interval is over people"
     return over(words, measure, of_table1(rival), of_table1('suggested'), people=True, **kw)
 
-# %% ../../nbs/study/12_claims.ipynb #9abce29c
+# %% ../../nbs/study/12_claims.ipynb #b9bd4221
 CROSS = ('parametric cross',)
 PEOPLE = ('parametric self', 'parametric cross')
 BOXES = 'Viola–Jones boxes over none'
@@ -82,6 +83,7 @@ C1 = Claim(
      beside('random ResNet-18 over plain U-Net', 'psnr', 'encoder=unet', 'encoder=resnet'),
      beside('ImageNet ResNet-18 over plain U-Net', 'psnr', 'encoder=unet', 'encoder=resnet_imagenet')))
 
+# %% ../../nbs/study/12_claims.ipynb #9abce29c
 C2 = Claim(
     'Viola–Jones improves landmark detection',
     'Sec. 3.1 employs Viola–Jones "for improving key point selection", which shall reduce deformation of the face; '
@@ -93,7 +95,7 @@ C2 = Claim(
      beside('Viola–Jones boxes over Dlib landmarks', 'coherence', 'landmarks=dlib68'),
      beside('exact landmarks over Viola–Jones boxes', 'deformation', 'base', 'landmarks=exact', tests=PEOPLE)))
 
-# %% ../../nbs/study/12_claims.ipynb #6dd6536e
+# %% ../../nbs/study/12_claims.ipynb #ef29e4ca
 C3 = Claim(
     'Super-resolution improves the output', 'Sec. 3.2 adds a network that enlarges the face and sharpens it.',
     (over(SHARPER, 'psnr', 'superres=bicubic'),
@@ -103,6 +105,7 @@ C3 = Claim(
 
 FORCED = 'SWATS, forced to switch half way, over Adam'
 
+# %% ../../nbs/study/12_claims.ipynb #6dd6536e
 C4 = Claim(
     'SWATS improves the learning', 'Sec. 3.3 trains with Adam and changes to SGD, for better generalisation.',
     (over('SWATS over Adam', 'psnr', 'optimiser=adam'),
@@ -113,11 +116,12 @@ C4 = Claim(
      beside(FORCED, 'gap', 'optimiser=adam', 'optimiser=swats_fixed', tests=('gap',))),
     never='switched')
 
-# %% ../../nbs/study/12_claims.ipynb #a1a5ddcb
+# %% ../../nbs/study/12_claims.ipynb #7e5d5a95
 RIVALS = {'x2face': 'X2Face', 'mocogan': 'MoCoGAN (ours)', 'monkey_net': 'Monkey-Net', 'few_shot': 'few-shot',
           'puppeteer_gan': 'PuppeteerGAN-style'}
 FIRST,FIRST_WORDS = 'system=first_order', 'the method over the first-order model'
 
+# %% ../../nbs/study/12_claims.ipynb #a1a5ddcb
 C5 = Claim(
     'Better than every method of Table 1, and than the first-order model in gaze and shape',
     'Sec. 5: "achieved the highest values"; Fig. 5 shows gaze and shape beside the first-order model.',
@@ -132,7 +136,7 @@ C5 = Claim(
      beside(f'{FIRST_WORDS} (grid)', 'psnr', FIRST),
      beside(f'{FIRST_WORDS} (grid)', 'pupil_error', FIRST)))
 
-# %% ../../nbs/study/12_claims.ipynb #8f686fd3
+# %% ../../nbs/study/12_claims.ipynb #352eb3e4
 STILL,STILL_WORDS = 'system=copy_source', 'the method over a still photo'
 
 C6 = Claim(
@@ -142,6 +146,7 @@ C6 = Claim(
      over(STILL_WORDS, 'moved_expression', STILL, tests=('grimacing',)), # elsewhere a turn aside would leak into it
      over(STILL_WORDS, 'eye_error', STILL, tests=CROSS)))
 
+# %% ../../nbs/study/12_claims.ipynb #8f686fd3
 C7 = Claim(
     'The video is more coherent and its landmark sequences are better aligned', 'Sec. 5 and the conclusion.',
     (over(FIRST_WORDS, 'coherence', FIRST),
@@ -163,7 +168,7 @@ C9 = Claim(
 
 CLAIMS = dict(C1=C1, C2=C2, C3=C3, C4=C4, C5=C5, C6=C6, C7=C7, C8=C8, C9=C9)
 
-# %% ../../nbs/study/12_claims.ipynb #8692e71f
+# %% ../../nbs/study/12_claims.ipynb #2c8ce7bd
 def gaps(
     rows # Of `facestudy.study.ablation.read_results`
 )->pd.DataFrame: # Rows of test 'gap'
@@ -174,6 +179,7 @@ def gaps(
              for group,(train,test) in pairs.items() if {train, test} <= set(mean)]
     return pd.concat(found)
 
+# %% ../../nbs/study/12_claims.ipynb #8692e71f
 def curves(
     logs # Of `facestudy.study.ablation.read_results`
 )->pd.DataFrame: # Rows of test 'curve'
@@ -181,7 +187,7 @@ def curves(
     mean = logs.query('step > 0').groupby(['run', 'cell', 'seed']).psnr.mean()
     return mean.rename('curve').reset_index().assign(test='curve', clip='held-out')
 
-# %% ../../nbs/study/12_claims.ipynb #77a79aec
+# %% ../../nbs/study/12_claims.ipynb #a863d4b8
 def switches(
     logs # Of `facestudy.study.ablation.read_results`
 )->pd.DataFrame: # Rows of test 'switch', with a column `switched` of 0 and 1
@@ -193,6 +199,7 @@ def switches(
     by_run = fired.groupby([use.run, use.cell, use.seed]).max()
     return by_run.reset_index().assign(test='switch', clip='training')
 
+# %% ../../nbs/study/12_claims.ipynb #77a79aec
 def derived(
     results # Of `facestudy.study.ablation.read_results`
 )->pd.DataFrame: # Rows of tests 'gap', 'curve' and 'switch'
@@ -200,7 +207,7 @@ def derived(
     parts = gaps(results['rows']), curves(results['logs']), switches(results['logs'])
     return pd.concat([p for p in parts if len(p)], ignore_index=True).assign(bin='all')
 
-# %% ../../nbs/study/12_claims.ipynb #c9cfd4d3
+# %% ../../nbs/study/12_claims.ipynb #d8a480d4
 def table1_rows(
     rows # Of Table 1, one line per frame
 )->pd.DataFrame: # One line per system, test and clip, with `cell` as `of_table1`
@@ -210,6 +217,7 @@ def table1_rows(
     means = seen.groupby(keys, sort=False)[['psnr', 'ssim', 'psnr_eyes']].mean()
     return means.reset_index().assign(cell=lambda t: t.system.map(of_table1), bin='all').drop(columns='system')
 
+# %% ../../nbs/study/12_claims.ipynb #c9cfd4d3
 def all_rows(
     results,    # Of `facestudy.study.ablation.read_results`
     table1=None # Rows of Table 1, one line per frame
@@ -233,9 +241,10 @@ def difference(
     person = use[use.cell == q.a['cell']].drop_duplicates(['test', 'clip']).set_index(['test', 'clip']).identity
     return diff.T.groupby(person.reindex(diff.columns)).mean().T
 
-# %% ../../nbs/study/12_claims.ipynb #eb4aa0d4
+# %% ../../nbs/study/12_claims.ipynb #75c1e647
 MIN_SEEDS = 3 # For an interval and a verdict
 
+# %% ../../nbs/study/12_claims.ipynb #eb4aa0d4
 def judged(
     diffs:dict, # name -> differences, seed x clip
     limits,     # Smallest effect that matters: one number, or a dict name -> number
@@ -250,7 +259,7 @@ def judged(
     table['values'] = [d.mean(axis=1).dropna().tolist() for d in diffs.values()]
     return table
 
-# %% ../../nbs/study/12_claims.ipynb #06cd7dcb
+# %% ../../nbs/study/12_claims.ipynb #d274a1e2
 def never(
     column:str, # A column of 0 and 1, as in `Claim.never`
     rows        # Of `all_rows`
@@ -263,6 +272,7 @@ def named(words:str, rows)->str:
     "Words in which SWATS that never switched is called so"
     return words.replace('SWATS over', 'SWATS (never switched) over') if never('switched', rows) else words
 
+# %% ../../nbs/study/12_claims.ipynb #06cd7dcb
 def answers(
     claim:Claim,
     rows # Of `all_rows`
@@ -283,7 +293,7 @@ def answers(
         lines.append(table.assign(deciding=deciding, **fields))
     return pd.concat([t for t in lines if len(t)]).sort_index()
 
-# %% ../../nbs/study/12_claims.ipynb #4f311471
+# %% ../../nbs/study/12_claims.ipynb #bad99c7c
 VERDICTS = {
     'supported': 'in every deciding question the whole interval speaks for the claim, and the estimate is as large '
                  'as matters',
@@ -292,6 +302,7 @@ VERDICTS = {
     'not decidable': 'everything else: these seeds and clips leave it open, or a cell was not run',
     'not tested': 'what the claim is about did not happen in any training'}
 
+# %% ../../nbs/study/12_claims.ipynb #8d377674
 def conclude(
     table,    # Of `answers`
     never='', # As `never`
@@ -304,6 +315,7 @@ def conclude(
     if not (decided == 'not supported').any(): return 'not decidable'
     return 'mixed' if mixed and (decided == 'supported').any() else 'not supported'
 
+# %% ../../nbs/study/12_claims.ipynb #4f311471
 def verdict(
     claim:Claim,
     rows # Of `all_rows`
@@ -311,7 +323,7 @@ def verdict(
     "The verdict on a claim, from its rows"
     return conclude(answers(claim, rows), never(claim.never, rows))
 
-# %% ../../nbs/study/12_claims.ipynb #f6e778f2
+# %% ../../nbs/study/12_claims.ipynb #6a34af2e
 def number(
     r # A line of `answers`
 )->str: # 'PSNR +0.10 dB (-0.20 to +0.40)'
@@ -324,6 +336,7 @@ def number(
     if pd.notna(r.low): return f'{m.name} {middle}{unit} ({low} to {high})'
     return f'{m.name} {" and ".join(form.format(v) for v in r["values"])}{unit}, no interval'
 
+# %% ../../nbs/study/12_claims.ipynb #c92070a9
 def counted(
     r # A line of `answers`
 )->str:
@@ -331,6 +344,7 @@ def counted(
     if r.people: return f'one training each, {r.clips:.0f} people'
     return f'{r.seeds:.0f} seed{"s" if r.seeds > 1 else ""}, {r.clips:.0f} clips'
 
+# %% ../../nbs/study/12_claims.ipynb #f6e778f2
 def to_settle(
     r # A line of `answers`
 )->str: # '' where the answer is decided
@@ -342,7 +356,7 @@ def to_settle(
     if r.needed > r.seeds: return f'{seeds_text(r.needed)} seeds'
     return 'as many seeds as now, in four of five experiments'
 
-# %% ../../nbs/study/12_claims.ipynb #129f6faa
+# %% ../../nbs/study/12_claims.ipynb #ba55a3c4
 def in_words(
     r # A line of `answers`
 )->str:
@@ -351,6 +365,7 @@ def in_words(
     more = f'; to settle it: {to_settle(r)}' if to_settle(r) else ''
     return f'{r.words}: {number(r)}, {r.verdict} ({counted(r)}; {MEASURES[r.measure].matters:g} would matter{more})'
 
+# %% ../../nbs/study/12_claims.ipynb #129f6faa
 def sentence(
     table,  # Of `answers`
     never=''# As `never`
@@ -362,7 +377,7 @@ def sentence(
         because = f'{fired}. Beside it: {because}'
     return f'**{conclude(table, never).capitalize()}**: {because}.'
 
-# %% ../../nbs/study/12_claims.ipynb #cf71dc08
+# %% ../../nbs/study/12_claims.ipynb #c06b9015
 def telling(
     table, # Of `answers`
     word   # Of `conclude`
@@ -374,6 +389,7 @@ def telling(
     one = t[t.verdict == against]
     return (one if len(one) else t).iloc[0]
 
+# %% ../../nbs/study/12_claims.ipynb #0476dbc4
 def line(
     claim:Claim,
     rows, # Of `all_rows`
@@ -392,12 +408,14 @@ def line(
     once = ' (one training each)' if r.people else ''
     return claim.title, word, number(r), f'{r.words}{once}{several}', because
 
+# %% ../../nbs/study/12_claims.ipynb #077eb142
 def all_answers(
     rows # Of `all_rows`
 )->dict: # Name of a claim -> `answers`
     "Every question of every claim, answered"
     return {name: answers(claim, rows) for name,claim in CLAIMS.items()}
 
+# %% ../../nbs/study/12_claims.ipynb #cf71dc08
 def verdict_table(
     rows,         # Of `all_rows`
     answered=None # Of `all_answers`, where they are known
@@ -419,7 +437,7 @@ def styled_verdicts(
     style = style.set_properties(**{'text-align': 'left', 'white-space': 'normal'})
     return style.set_table_styles([{'selector': 'th', 'props': 'text-align:left'}])
 
-# %% ../../nbs/study/12_claims.ipynb #782fd359
+# %% ../../nbs/study/12_claims.ipynb #8d2417dd
 @dataclass(frozen=True)
 class Change:
     "A rule that was changed after the results were seen"
@@ -434,11 +452,12 @@ def deciding(claim, names):
     some = [replace(q, deciding=(q.words, q.measure) in names) for q in claim.questions]
     return replace(claim, questions=tuple(some), never='')
 
+# %% ../../nbs/study/12_claims.ipynb #782fd359
 OLD_C2 = deciding(C2, {(BOXES, 'stability'), (BOXES, 'deformation')})
 OLD_C5 = deciding(C5, {*((f'the method over {label} (grid)', 'psnr') for label in RIVALS.values()),
                        (f'{FIRST_WORDS} (grid)', 'eye_error'), (f'{FIRST_WORDS}, shape (grid)', 'deformation')})
 
-# %% ../../nbs/study/12_claims.ipynb #952fb010
+# %% ../../nbs/study/12_claims.ipynb #c3cd3d73
 CHANGES = (
     Change('C2', 'Landmark error decides, so the verdict speaks of landmark detection; keypoints astray and '
                  'deformation, which decided before, stand beside it.',
@@ -453,6 +472,7 @@ CHANGES = (
     Change('C6', '"Mixed" is a verdict of its own: some deciding answers support the claim, others are against it.',
            '"Not supported" hid the part that is supported. The new word applies to every claim.', C6))
 
+# %% ../../nbs/study/12_claims.ipynb #952fb010
 def change_table(
     rows,         # Of `all_rows`
     answered=None # Of `all_answers`, where they are known

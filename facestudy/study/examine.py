@@ -34,12 +34,13 @@ def examine(
         eye_error=eye_error(truth, out, a)[1:], pupil_error=pupil_error(truth, out, a, b)[1:], sharpness=sharpness)
     return rows,{f'moved_{part}': share for part,share in transferred(a, b).items()}
 
-# %% ../../nbs/study/10_examine.ipynb #fd45c493
+# %% ../../nbs/study/10_examine.ipynb #e53ff54a
 EXAMINED = ['psnr', 'ssim', 'psnr_eyes', 'psnr_mouth', 'psnr_face', 'coherence', 'landmark_error', 'deformation',
             'sequence_error',
             'eye_error', 'pupil_error',
             'sharpness']  # keys of `facestudy.measure.measures.MEASURES` that `examine` takes of each frame
 
+# %% ../../nbs/study/10_examine.ipynb #fd45c493
 def by_clip(
     rows,     # Of `examine`
     bins=None # (T,) of str, as `Take`

@@ -86,9 +86,10 @@ def film(
     faces,_ = in_square(track_face(large, smooth=False), 0, 0, 2*size, size)
     return Film(resize(large, size), faces, truth_of(p, where, motion, size, dense=False).labels)
 
-# %% ../../nbs/study/09_probes.ipynb #b6f928d9
+# %% ../../nbs/study/09_probes.ipynb #ae324263
 STRANGERS = 2000 # seeds of people from here on are nobody's
 
+# %% ../../nbs/study/09_probes.ipynb #b6f928d9
 def self_probe(
     test:str,  # Its name
     who:int,   # Seed of the person

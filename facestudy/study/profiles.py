@@ -68,7 +68,7 @@ QUICK['suggested_superres'] = dict(
     motion_widths=[32, 64, 96, 96], generator_widths=[24, 48, 64, 96],
     superres_width=12)  # three quarters of the default: the other networks keep most of the parameters
 
-# %% ../../nbs/study/01_profiles.ipynb #6499df36
+# %% ../../nbs/study/01_profiles.ipynb #a79dcf84
 # half the detector's published first width, 64 px halve four times to 4, an eighth of the cap
 _QUICK_HOURGLASS = [16, 4, 128]
 _QUICK_FIRST_ORDER = dict(
@@ -80,6 +80,8 @@ QUICK['first_order'] = _QUICK_FIRST_ORDER
 QUICK['first_order_adversarial'] = _QUICK_FIRST_ORDER
 # the same painter, so that it is a fair reference
 QUICK['driving_autoencoder'] = dict(generator=_QUICK_FIRST_ORDER['generator'])
+
+# %% ../../nbs/study/01_profiles.ipynb #6499df36
 QUICK['monkey_net'] = dict(
     detector=_QUICK_HOURGLASS, detector_scale=.5, motion=_QUICK_HOURGLASS, motion_scale=.5,
     generator=[16, 4, 128, 2], discriminator=32, matching=[10, 10, 10, 1])
@@ -130,7 +132,7 @@ PAPER['improved'] = PAPER['suggested']
 PAPER['suggested_superres'] = dict(_PAPER, detector_scale=1., motion_scale=.5)
 PAPER['mocogan'] = dict(run_length=4, content=128)         # a batch holds four pairs, so a video holds four frames
 
-# %% ../../nbs/study/01_profiles.ipynb #e4e79a73
+# %% ../../nbs/study/01_profiles.ipynb #bf2deadb
 PROFILES = {   # steps and batches are what the time for which the profile is meant allows
     'smoke': Profile(32, Recipe(steps=6, batch=2), SMOKE, 'efficientnet_lite0', 'float32'),
     'quick': Profile(64, Recipe(steps=600, batch=16), QUICK, 'efficientnet_lite0', 'float32'),
@@ -139,6 +141,7 @@ PROFILES = {   # steps and batches are what the time for which the profile is me
     'paper': Profile(256, Recipe(steps=100000, batch=4, lr=5e-4, warmup=1000), PAPER, 'vgg19', 'bfloat16'),
 }
 
+# %% ../../nbs/study/01_profiles.ipynb #e4e79a73
 def profile_named(
     name:str # A key of `PROFILES`
 )->Profile:

@@ -44,7 +44,7 @@ def finished(
     found = [f.parent for f in sorted(runs_dir().glob(f'{profile}-{system}-*/rows.csv')) if fits(f.parent)]
     return sorted(found, key=lambda folder: -metrics_of(pd.read_csv(folder/'rows.csv'))['real']['psnr'])
 
-# %% ../../nbs/study/07_release.ipynb #869a97ed
+# %% ../../nbs/study/07_release.ipynb #5616219e
 def held_out_scores(
     log # Lines of a training's log
 )->tuple: # dB, dB; NaN where nothing was measured
@@ -52,6 +52,7 @@ def held_out_scores(
     known = [line['psnr'] for line in log if line['psnr'] is not None]
     return (known[0] if known else np.nan),log[-1]['psnr']
 
+# %% ../../nbs/study/07_release.ipynb #869a97ed
 CARD = """\
 # {label}
 
@@ -102,7 +103,7 @@ def card(
                        megabytes=path.stat().st_size/1e6, digest=sha256(path), scores='\n'.join(scores),
                        settings='\n'.join(settings), **same)
 
-# %% ../../nbs/study/07_release.ipynb #e0b11abc
+# %% ../../nbs/study/07_release.ipynb #07bcfc84
 LIMIT = 40e6 # Bytes of all released weights together: what a checkout can carry without a large-file store
 
 AID_CARD = """# {name}
@@ -113,6 +114,7 @@ seed {seed}, data digest `{data}`; score on people kept for the test {score:.4f}
 {megabytes:.2f} MB, SHA-256 `{digest}`. Apache-2.0.
 """
 
+# %% ../../nbs/study/07_release.ipynb #e0b11abc
 def halved(
     name:str, # A name in `AIDS`
     path      # Its checkpoint

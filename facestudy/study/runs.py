@@ -47,9 +47,10 @@ def aid_file(
     if source.startswith('released'): return checkpoints_dir()/f'{name}.safetensors'
     return fit_aid(name, runs_dir(), small=profile == 'smoke', device=device)
 
-# %% ../../nbs/study/03_runs.ipynb #222330c3
+# %% ../../nbs/study/03_runs.ipynb #c6b99cd1
 CODE = 2   # Raised by hand when results should change
 
+# %% ../../nbs/study/03_runs.ipynb #222330c3
 @dataclass(frozen=True)
 class Run:
     "Everything that decides a run's numbers, and nothing else"

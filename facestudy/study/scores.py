@@ -96,7 +96,7 @@ def measure(
     made = sum(1+len(r) for r in rows)                       # the source is re-made too
     return pd.concat(rows, ignore_index=True),samples,made/busy
 
-# %% ../../nbs/study/05_scores.ipynb #e6fea632
+# %% ../../nbs/study/05_scores.ipynb #d16883c0
 TIMINGS = ['train_seconds', 'fps', 'measured', 'measured_on']   # what two equal runs may differ in
 
 def processor()->str:
@@ -106,6 +106,7 @@ def processor()->str:
     models = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
     return models[0] if models else platform.processor() or platform.machine()
 
+# %% ../../nbs/study/05_scores.ipynb #e6fea632
 def measured_here(
     device # A torch device
 )->dict: # measured: ISO date; measured_on: device, CPU model and threads
@@ -132,11 +133,12 @@ def made_by(
                 parameters=parameters_of(system), features=meta['features'], device=meta['device'], versions=meta['versions'],
                 train_seconds=meta['seconds'])
 
-# %% ../../nbs/study/05_scores.ipynb #853fbfed
+# %% ../../nbs/study/05_scores.ipynb #949fea0d
 ORDER = ['system', 'label', 'profile', 'run', 'weights', 'seed', 'data', 'trained_on', 'steps', 'batch', 'optimiser',
          'precision',
          'parameters', 'features', 'split', 'device', 'versions', *TIMINGS]   # columns behind the scores
 
+# %% ../../nbs/study/05_scores.ipynb #853fbfed
 def rows_from(
     path,   # A trained system's file
     folder, # Where rows and samples go

@@ -35,7 +35,7 @@ def _one_line_each(rows, columns):
 def _write(path, table):
     with atomic(path) as tmp: table.to_csv(tmp, index=False, float_format='%.6f')
 
-# %% ../../nbs/study/06_stored.ipynb #4a9e2adf
+# %% ../../nbs/study/06_stored.ipynb #170714b3
 def write_runs(
     path, # NAME.rows.csv
     rows  # Tidy rows, one run per system
@@ -44,6 +44,7 @@ def write_runs(
     _write(beside(path, 'systems'), _one_line_each(rows, RUN_COLUMNS))
     _write(beside(path, 'times'), _one_line_each(rows, TIME_COLUMNS))
 
+# %% ../../nbs/study/06_stored.ipynb #4a9e2adf
 def write_rows(
     path, # NAME.rows.csv
     rows  # Tidy rows, one run per system

@@ -57,13 +57,14 @@ class DemoStore:
         "Every clip as a whole, in training and in test"
         return [SimpleNamespace(name=n, identity=n, start=0, stop=len(c)) for n,c in self.clips.items()]
 
-# %% ../../nbs/systems/01_demo.ipynb #8fcde1e3
+# %% ../../nbs/systems/01_demo.ipynb #00987d99
 class Film(NamedTuple):
     "A rendered person, and what the renderer knows"
     frames:torch.Tensor # (T, 3, S, S) in [0, 1]
     points:torch.Tensor # (T, 68, 2) landmarks in [-1, 1]
     labels:torch.Tensor # (T, S, S) uint8, index into `facestudy.people.truth.REGIONS`
 
+# %% ../../nbs/systems/01_demo.ipynb #8fcde1e3
 def rendered_film(
     who:int,  # Which person
     frames=8, # T
@@ -82,13 +83,14 @@ def rendered_film(
     points = torch.from_numpy(truth.landmarks).float()/((size-1)/2)-1  # pixel centres 0 to size-1 -> [-1, 1]
     return Film(to_tensor(render(p, s, m, size)), points, torch.from_numpy(truth.labels))
 
-# %% ../../nbs/systems/01_demo.ipynb #094b835d
+# %% ../../nbs/systems/01_demo.ipynb #cf6d474d
 def millions(
     *modules # Any networks
 )->float:
     "How many million parameters they have together"
     return sum(p.numel() for m in modules for p in m.parameters())/1e6
 
+# %% ../../nbs/systems/01_demo.ipynb #094b835d
 def mark_points(
     ax,     # A matplotlib axis that shows an image of this side
     points, # (K, 2) in [-1, 1]

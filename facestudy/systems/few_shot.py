@@ -29,7 +29,7 @@ LINES = [ # First point, last point, closed, colour
     (36, 41, True, (0., .9, 1.)), (42, 47, True, (0., .9, 1.)),                  # eyes
     (48, 59, True, (1., .1, .3)), (60, 67, True, (1., 1., 1.))]                  # lips, outside and inside
 
-# %% ../../nbs/systems/08_few_shot.ipynb #289e249e
+# %% ../../nbs/systems/08_few_shot.ipynb #acf6b628
 def squared_distance(
     a,  # (B, 2) one end of a line, pixels
     b,  # (B, 2) its other end
@@ -43,6 +43,7 @@ def squared_distance(
     beyond = along-torch.minimum(along.relu(), length[..., None])
     return aside.square().addcmul(beyond, beyond)
 
+# %% ../../nbs/systems/08_few_shot.ipynb #289e249e
 def line_distance(
     points,  # (B, N, 2) corners of a polyline, pixels
     closed,  # Whether the last is joined to the first
@@ -72,7 +73,7 @@ def draw_landmarks(
             image = layer if image is None else torch.maximum(image, layer)
     return image
 
-# %% ../../nbs/systems/08_few_shot.ipynb #463aa643
+# %% ../../nbs/systems/08_few_shot.ipynb #cab1e939
 class Spectral(nn.Module):
     "Divides a weight by its largest singular value, found by power iteration; averaging its buffer does no harm"
     def __init__(self,
@@ -91,6 +92,7 @@ class Spectral(nn.Module):
                 if self.training: self.u.copy_(u)
             return weight/(u @ flat @ v)
 
+# %% ../../nbs/systems/08_few_shot.ipynb #463aa643
 def conv(
     ni:int,       # Channels in
     nf:int,       # Channels out
@@ -430,7 +432,7 @@ def personal_copy(
     if not new.distance.perceptual: new.weights.update(perceptual=0., pixels=new.weights['pixels'] or 1.)
     return new
 
-# %% ../../nbs/systems/08_few_shot.ipynb #5bf70ceb
+# %% ../../nbs/systems/08_few_shot.ipynb #56620382
 def update(
     opt,  # An optimiser
     terms # Name -> scalar loss
@@ -440,6 +442,7 @@ def update(
     sum(terms.values()).backward()
     opt.step()
 
+# %% ../../nbs/systems/08_few_shot.ipynb #5bf70ceb
 def fine_tune(
     system:FewShot,# Trained; it stays as it is
     frames,        # (T, 3, S, S) photos of one person, on the system's device

@@ -104,13 +104,14 @@ class OccludedMotion(nn.Module):
         share = self.masks(x).float().softmax(1)
         return (share[..., None]*maps).sum(1), self.occlusion(x).float().sigmoid()
 
-# %% ../../nbs/systems/04_first_order.ipynb #f7b96f1f
+# %% ../../nbs/systems/04_first_order.ipynb #add6964b
 def pre_activated(
     nf:int # Channels
 )->nn.Sequential:
     "Batch norm, ReLU, then the convolution"
     return nn.Sequential(nn.BatchNorm2d(nf), nn.ReLU(), nn.Conv2d(nf, nf, 3, padding=1))
 
+# %% ../../nbs/systems/04_first_order.ipynb #f7b96f1f
 class PreResBlock(nn.Module):
     "Pre-activation residual block"
     def __init__(self, nf:int):
@@ -170,7 +171,7 @@ def feature_distances(
     "L1 distance within each block's features; no gradient flows into `real`"
     return [(a.float()-b.detach().float()).abs().mean() for a,b in zip(fake, real)]
 
-# %% ../../nbs/systems/04_first_order.ipynb #ba83f1a2
+# %% ../../nbs/systems/04_first_order.ipynb #1139ca33
 def generator_move(
     judge,  # A `Discriminator`
     output, # (B, 3, H, W) generated
@@ -183,6 +184,7 @@ def generator_move(
     with torch.no_grad(): theirs = judge(target, maps)[1]
     return adversarial_loss(score.float()), feature_distances(mine, theirs)
 
+# %% ../../nbs/systems/04_first_order.ipynb #ba83f1a2
 def discriminator_move(
     judge,  # As `generator_move`
     output, # As `generator_move`

@@ -176,7 +176,7 @@ def called(
     "Binary cross-entropy of calling everything real (1), or everything generated (0)"
     return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, real))
 
-# %% ../../nbs/systems/06_mocogan.ipynb #6efc45ea
+# %% ../../nbs/systems/06_mocogan.ipynb #e7c62633
 def fool(
     judges, # `Discriminators`
     fake    # (B, T, 3, S, S) generated runs
@@ -185,6 +185,7 @@ def fool(
     judges.requires_grad_(False)
     return {k: called(v, 1.) for k,v in judges(fake).items()}
 
+# %% ../../nbs/systems/06_mocogan.ipynb #6efc45ea
 def tell_apart(
     judges, # `Discriminators`
     real,   # (B, T, 3, S, S) runs of clips
@@ -302,7 +303,7 @@ class UnconditionalMoCoGAN(nn.Module):
         walk = self.walk(noise(n, frames or self.frames, motion), noise(n, motion))
         return paint(self.decoder, noise(n, content), walk)
 
-# %% ../../nbs/systems/06_mocogan.ipynb #32f47db9
+# %% ../../nbs/systems/06_mocogan.ipynb #53150084
 def draw_runs(
     clips,     # List of (T, 3, S, S), each at least `frames` long
     n:int,     # Runs
@@ -313,6 +314,7 @@ def draw_runs(
     starts = [(i, rng.integers(len(clips[i])-frames+1)) for i in rng.integers(len(clips), size=n)]
     return torch.stack([clips[i][t:t+frames] for i,t in starts])
 
+# %% ../../nbs/systems/06_mocogan.ipynb #32f47db9
 def step(
     opt,  # An optimiser
     terms # Name -> scalar loss

@@ -31,7 +31,7 @@ def floor_covariance(
     direction = (m - middle[..., None, None]*eye)/radius[..., None, None]
     return ((high+low)/2)[..., None, None]*eye + ((high-low)/2)[..., None, None]*direction
 
-# %% ../../nbs/systems/07_monkey_net.ipynb #4a0f6ed9
+# %% ../../nbs/systems/07_monkey_net.ipynb #f48c42c8
 def offsets(
     points, # (B, K, 2) in [-1, 1]
     h:int,  # Rows
@@ -41,6 +41,7 @@ def offsets(
     x,y = (torch.linspace(-1, 1, n, device=points.device) for n in (w, h))
     return x - points[..., :1, None], y[:, None] - points[..., 1:, None]
 
+# %% ../../nbs/systems/07_monkey_net.ipynb #4a0f6ed9
 def moments(
     heat # (B, K, h, w), each map sums to 1
 )->dict: # 'points' (B, K, 2) and 'covariances' (B, K, 2, 2), in units of [-1, 1]
@@ -54,7 +55,7 @@ def moments(
     covariances = torch.stack([xx, xy, xy, yy], -1).unflatten(-1, (2, 2))
     return {'points': points, 'covariances': floor_covariance(covariances)}
 
-# %% ../../nbs/systems/07_monkey_net.ipynb #b7e9b4e7
+# %% ../../nbs/systems/07_monkey_net.ipynb #66091edc
 def shaped_gaussians(
     kp:dict, # 'points' (B, K, 2), 'covariances' (B, K, 2, 2)
     h:int,   # Rows
@@ -65,6 +66,7 @@ def shaped_gaussians(
     back = inverse2x2(kp['covariances'])[:, :, None, None]
     return (-.5*(back[..., 0, 0]*dx.square() + 2*back[..., 0, 1]*dx*dy + back[..., 1, 1]*dy.square())).exp()
 
+# %% ../../nbs/systems/07_monkey_net.ipynb #b7e9b4e7
 def difference_maps(
     source_kp:dict,  # As `shaped_gaussians`
     driving_kp:dict, # As `shaped_gaussians`

@@ -21,10 +21,11 @@ from .few_shot import hinge_loss
 from .first_order import feature_distances
 from .suggested import ImageDistance, KeypointSystem
 
-# %% ../../nbs/systems/09_puppeteer_gan.ipynb #c44f79da
+# %% ../../nbs/systems/09_puppeteer_gan.ipynb #87c19246
 GROUPS = tuple(map(range, (0, 17, 22, 27, 36, 42, 48, 60),   # Of the 68 points: jaw, brows, nose, eyes, lips
                    (17, 22, 27, 36, 42, 48, 60, 68)))
 
+# %% ../../nbs/systems/09_puppeteer_gan.ipynb #c44f79da
 def landmark_maps(
     points,  # (B, 68, 2) in [-1, 1]
     h:int,   # Rows of the maps

@@ -17,13 +17,14 @@ from ..method.motion import DenseMotion
 from ..data.pairs import Pairs, both_ways
 from ..training.system import System
 
-# %% ../../nbs/systems/02_suggested.ipynb #85f4138c
+# %% ../../nbs/systems/02_suggested.ipynb #f5b0bfb7
 def spread(
     kp # 'points' (B, K, 2)
 )->torch.Tensor: # (B, 1, 1)
     "How far the keypoints of a face lie apart: their standard deviation, averaged over x and y"
     return kp['points'].std(1, keepdim=True).mean(-1, keepdim=True)
 
+# %% ../../nbs/systems/02_suggested.ipynb #85f4138c
 def transfer(
     source,    # Keypoints of the source: 'points' (1, K, 2) and perhaps 'jacobians' (1, K, 2, 2)
     driving,   # Keypoints of some driving frames (B, ...)

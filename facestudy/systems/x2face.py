@@ -14,7 +14,7 @@ from ..data.pairs import Pairs, both_ways
 from .suggested import ImageDistance, chunks
 from ..training.system import System
 
-# %% ../../nbs/systems/05_x2face.ipynb #a87ef3cc
+# %% ../../nbs/systems/05_x2face.ipynb #1a76a808
 def halve(
     ni:int,   # Channels in
     nf:int,   # Channels out
@@ -24,6 +24,7 @@ def halve(
     "One step down a pix2pix U-Net"
     return nn.Sequential(*[nn.LeakyReLU(.2)]*act, nn.Conv2d(ni, nf, 4, 2, 1), *[nn.BatchNorm2d(nf)]*norm)
 
+# %% ../../nbs/systems/05_x2face.ipynb #a87ef3cc
 def double(
     ni:int,   # Channels in
     nf:int,   # Channels out

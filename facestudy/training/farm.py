@@ -33,7 +33,7 @@ def attempt(
     try: return work(argument), None
     except Exception as e: return None, sentence(e)
 
-# %% ../../nbs/training/06_farm.ipynb #bd91a83f
+# %% ../../nbs/training/06_farm.ipynb #16fcd1c3
 LIVES = 3 # How many deaths of its workers a task may survive; also Dask's default, which a scheduler elsewhere keeps
 
 LIMITS = {'distributed.scheduler.allowed-failures': LIVES, 'distributed.scheduler.worker-ttl': None,
@@ -42,6 +42,7 @@ LIMITS = {'distributed.scheduler.allowed-failures': LIVES, 'distributed.schedule
 
 ALONE = {'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1', 'OPENCV_FOR_THREADS_NUM': '1', 'FACESTUDY_PROGRESS': '0'}
 
+# %% ../../nbs/training/06_farm.ipynb #bd91a83f
 @contextlib.contextmanager
 def local_client(
     n:int # Worker processes
@@ -56,9 +57,10 @@ def local_client(
           Client(cluster) as client):
         yield client
 
-# %% ../../nbs/training/06_farm.ipynb #9e4a4be5
+# %% ../../nbs/training/06_farm.ipynb #e123888f
 ANSWER = 8. # Seconds within which a scheduler must answer
 
+# %% ../../nbs/training/06_farm.ipynb #9e4a4be5
 @contextlib.contextmanager
 def remote_client(
     address:str # E.g. 'tcp://10.0.0.5:8786'
@@ -74,9 +76,10 @@ def remote_client(
                              'or leave the address out to use this machine.') from e
         with client: yield client
 
-# %% ../../nbs/training/06_farm.ipynb #4d90c09d
+# %% ../../nbs/training/06_farm.ipynb #0cf511e6
 PATIENCE = 120. # Seconds that the farm waits while there is no worker at all
 
+# %% ../../nbs/training/06_farm.ipynb #4d90c09d
 def free_workers(
     client # Of Dask
 )->int: # How many tasks they can do at a time
@@ -140,9 +143,10 @@ class Farm:
                 wait(list(self.running.values()), timeout=.5, return_when='FIRST_COMPLETED')
             for name in [name for name,future in self.running.items() if future.done()]: self.settle(name, keep)
 
-# %% ../../nbs/training/06_farm.ipynb #90d981a6
+# %% ../../nbs/training/06_farm.ipynb #c780df7b
 BAR = '{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}, {remaining} left{postfix}' # time left: at the pace so far
 
+# %% ../../nbs/training/06_farm.ipynb #90d981a6
 def farm(
     tasks:dict,   # Name -> argument that can be pickled, in the order in which they start
     work,         # Function of an argument, run in a worker; a task that may take long keeps its own checkpoint

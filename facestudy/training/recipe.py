@@ -27,11 +27,12 @@ def _swats(groups, r): return SWATS(groups, lr=r.lr, eps_switch=r.eps_switch, sw
 # Name -> function of parameter groups and recipe that makes the optimiser
 OPTIMISERS = {'adamw': _adamw, 'adam': _adam, 'sgd': _sgd, 'swats': _swats}
 
-# %% ../../nbs/training/02_recipe.ipynb #416eeed8
+# %% ../../nbs/training/02_recipe.ipynb #32ca1b8b
 def _choice(what, value, known):
     "Refuse a value that is not among the known ones"
     if value not in known: raise InputError(f'{what} {value!r} is unknown; use {known[0]!r} or {known[1]!r}.')
 
+# %% ../../nbs/training/02_recipe.ipynb #416eeed8
 @dataclass(frozen=True)
 class Recipe:
     "Everything that decides the course of a training, and nothing else. Raises `InputError` for unknown names"

@@ -27,11 +27,12 @@ def reenact(
     source,driving = to_tensor(frames[0]).to(device),(to_tensor(f).to(device) for f in frames)
     return np.stack(list(system.animate(source, driving, faces[0].to(device), faces.to(device))))
 
-# %% ../../nbs/training/04_reenact.ipynb #184f8ded
+# %% ../../nbs/training/04_reenact.ipynb #17fbe425
 def _spread(start, stop, most):
     "At most so many whole numbers from `start` to `stop`-1, evenly spread"
     return np.unique(np.linspace(start, stop-1, min(most, stop-start)).astype(int))
 
+# %% ../../nbs/training/04_reenact.ipynb #184f8ded
 def held_out(
     store,    # A clip store
     clips=8,  # Test stretches at most
