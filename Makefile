@@ -3,16 +3,22 @@ PROFILE ?= quick
 SEED ?= 0
 PYTHON ?= python3
 BIN := .venv/bin
-ARGS := --profile $(PROFILE) --seed $(SEED) $(if $(CLIPS),--clips $(CLIPS)) $(if $(SYSTEMS),--systems $(SYSTEMS)) $(if $(STEPS),--steps $(STEPS)) \
+ARGS := --profile $(PROFILE) --seed $(SEED) $(if $(CLIPS),--clips $(CLIPS)) $(if $(SYSTEMS),--systems $(SYSTEMS)) \
+        $(if $(STEPS),--steps $(STEPS)) \
         $(if $(filter no,$(PARAMETRIC)),--no-parametric)$(if $(filter yes,$(PARAMETRIC)),--parametric)
+GRID_ARGS := $(strip --profile $(PROFILE) $(if $(CLIPS),--clips $(CLIPS)) $(if $(WORKERS),--workers $(WORKERS)) \
+                     $(if $(SCHEDULER),--scheduler $(SCHEDULER)))
 
-.PHONY: help table1 gallery grid reports ablation claims test test-fast moving lab data bench export notebooks clean-runs
+.PHONY: help table1 gallery grid reports ablation claims test test-fast moving lab data bench export notebooks \
+        clean-runs
 help:            ## This list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## ?/\t/' | expand -t 18
-	@echo 'Settings: PROFILE=smoke|quick|standard|paper  CLIPS=folder of videos  SEED=n  SYSTEMS=a,b  STEPS=n  PARAMETRIC=yes|no  RETRAIN=1  WORKERS=n  SCHEDULER=tcp://host:port'
+	@echo 'Settings: PROFILE=smoke|quick|standard|paper  CLIPS=folder of videos  SEED=n  SYSTEMS=a,b  STEPS=n' \
+	      ' PARAMETRIC=yes|no  RETRAIN=1  WORKERS=n  SCHEDULER=tcp://host:port'
 
 .venv/installed: constraints.txt settings.ini setup.py
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo 'facestudy needs Python 3.11 or newer; call make with PYTHON=/path/to/python3.11'; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { \
+	    echo 'facestudy needs Python 3.11 or newer; call make with PYTHON=/path/to/python3.11'; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e '.[dev]'
@@ -24,8 +30,8 @@ table1: .venv/installed ## Measure the released weights (RETRAIN=1: train everyt
 gallery: .venv/installed ## The gallery of rendered people, reports/gallery.html
 	$(BIN)/facestudy gallery
 
-grid: .venv/installed   ## Train and measure the ablation grid, as far as it is missing (WORKERS=n, SCHEDULER=tcp://host:port)
-	$(BIN)/facestudy ablation --profile $(PROFILE)$(if $(CLIPS), --clips $(CLIPS))$(if $(WORKERS), --workers $(WORKERS))$(if $(SCHEDULER), --scheduler $(SCHEDULER))
+grid: .venv/installed   ## Train and measure the ablation grid, as far as it is missing (WORKERS=n, SCHEDULER=address)
+	$(BIN)/facestudy ablation $(GRID_ARGS)
 
 reports: .venv/installed ## Render every page again from the stored rows
 	$(BIN)/facestudy reports
@@ -60,5 +66,6 @@ export: .venv/installed ## Notebooks -> package, notebooks cleaned, README, depa
 	$(BIN)/python -c 'from facestudy.pages.readme import departures_page, readme; readme(); departures_page()'
 
 notebooks: export       ## Run every component notebook and keep its outputs
-	cd nbs && for nb in [0-9]*.ipynb */[0-9]*.ipynb; do echo $$nb; FACESTUDY_PROGRESS=0 ../$(BIN)/exec_nb $$nb --dest $$nb --exc_stop || exit 1; done
+	cd nbs && for nb in [0-9]*.ipynb */[0-9]*.ipynb; do echo $$nb; \
+	    FACESTUDY_PROGRESS=0 ../$(BIN)/exec_nb $$nb --dest $$nb --exc_stop || exit 1; done
 	$(BIN)/nbdev_clean

@@ -279,7 +279,7 @@ def test_without_the_head_asset(capsys, made, tmp_path, monkeypatch):
     monkeypatch.setenv('FACESTUDY_CACHE', str(tmp_path/'cache'))
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'runs'))
     monkeypatch.setenv('PIP_NO_INDEX', '1')
-    head_asset.cache_clear()                                                   # a test before this one may have opened it
+    head_asset.cache_clear() # a test before this one may have opened it
     study = ['study', '--clips', made/'clips', '--profile', 'smoke', '--systems', 'copy_source', '--parametric']
     gallery = ['gallery', '--out', tmp_path/'g']
     commands = ['parametric', tmp_path/'p', '--size', 32], gallery, ['train', 'landmarker'], study, ['bench']

@@ -11,7 +11,9 @@ from facestudy.nets import load_net, save_net
 TINY = dict(size=32, generator=(8, 32, 2, 1), perceptual=0., pixels=1.)
 
 
-def tiny(): seed_all(0); return DrivingAutoencoder(**TINY)
+def tiny():
+    seed_all(0)
+    return DrivingAutoencoder(**TINY)
 
 
 def clip(system, source, driving, **kw): return np.stack(list(system.animate(source, driving, **kw)))
@@ -20,9 +22,11 @@ def clip(system, source, driving, **kw): return np.stack(list(system.animate(sou
 def test_its_painter_is_the_first_order_models():
     "The same network, with nothing moved and nothing hidden, under the same losses"
     system,x = tiny().eval(), torch.rand(2, 3, 32, 32)
-    other = FirstOrder(32, detector=(8, 3, 32), detector_scale=1., motion=(8, 3, 32), motion_scale=1., generator=TINY['generator'], perceptual=0.)
+    other = FirstOrder(32, detector=(8, 3, 32), detector_scale=1., motion=(8, 3, 32), motion_scale=1.,
+                       generator=TINY['generator'], perceptual=0.)
     other.generator.load_state_dict(system.generator.state_dict())
-    with torch.no_grad(): theirs = other.eval().generator(x, make_grid(8, 8).expand(2, -1, -1, -1), torch.ones(2, 1, 8, 8))
+    still,seen = make_grid(8, 8).expand(2, -1, -1, -1),torch.ones(2, 1, 8, 8)
+    with torch.no_grad(): theirs = other.eval().generator(x, still, seen)
     assert (system.render(x)-theirs).abs().max() < 1e-4
     assert set(system.config)-{'size'} <= set(other.config)
 
@@ -46,7 +50,8 @@ def test_gradients_reach_the_whole_painter():
 def test_both_frames_of_a_pair_are_targets():
     "The loss changes with either frame"
     system,x = tiny().eval(), torch.rand(3, 1, 3, 32, 32)
-    loss = lambda a,b: system.losses('generator', Pairs(x[a], x[b], *(torch.full((1, 4), torch.nan),)*2))['pixels'].item()
+    nobody = torch.full((1, 4), torch.nan)
+    def loss(a, b): return system.losses('generator', Pairs(x[a], x[b], nobody, nobody))['pixels'].item()
     assert abs(loss(0, 1)-loss(1, 0)) < 1e-5 and loss(0, 1) != loss(0, 2) != loss(1, 2)
 
 

@@ -31,8 +31,9 @@ def system(**kw): return FewShot(**TINY | {'people': 3} | kw).eval()
 
 def batch(n=2, more=3):
     faces = FACE.expand(n, 4)
-    return Pairs(torch.rand(n, 3, 32, 32), torch.rand(n, 3, 32, 32), faces, faces, torch.arange(n), torch.rand(n, more, 3, 32, 32) if more else None,
-                 FACE.expand(n, more, 4) if more else None)
+    source,driving = torch.rand(n, 3, 32, 32),torch.rand(n, 3, 32, 32)
+    pictures = torch.rand(n, more, 3, 32, 32) if more else None
+    return Pairs(source, driving, faces, faces, torch.arange(n), pictures, FACE.expand(n, more, 4) if more else None)
 
 
 def grads(module): return [p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters()]
@@ -55,7 +56,8 @@ def test_every_landmark_is_drawn_and_can_be_moved_by_gradient():
 
 def test_drawing_ignores_autocast():
     points = shape(2)
-    with torch.autocast('cpu', torch.bfloat16): assert torch.equal(draw_landmarks(points, 32), draw_landmarks(points, 32).float())
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(draw_landmarks(points, 32), draw_landmarks(points, 32).float())
     with torch.autocast('cpu', torch.bfloat16): low = draw_landmarks(points, 32)
     assert torch.equal(low, draw_landmarks(points, 32))
 
@@ -66,7 +68,8 @@ def test_each_player_moves_its_own_weights(more, precision):
     s,pairs = system().train(),batch(more=more)
     assert not s.landmarker.training
     for m in s.modules():
-        if isinstance(m, SelfAttention): torch.nn.init.constant_(m.strength, .5)   # it starts with 0, where its kernels have no gradient yet
+        # it starts with 0, where its kernels have no gradient yet
+        if isinstance(m, SelfAttention): torch.nn.init.constant_(m.strength, .5)
     with torch.autocast('cpu', precision, enabled=precision != torch.float32): terms = s.losses('generator', pairs)
     assert set(terms) == {'pixels', 'adversarial', 'feature', 'match'} and all(v.isfinite() for v in terms.values())
     sum(terms.values()).backward()
@@ -75,14 +78,15 @@ def test_each_player_moves_its_own_weights(more, precision):
     s.zero_grad()
     s.losses('discriminator', pairs)['discriminator'].backward()
     assert np.mean(grads(s.discriminator)) > .9 and not any(grads(s.embedder)+grads(s.generator)+grads(s.manner))
-    assert s.discriminator.people.grad[:2].any() and not s.discriminator.people.grad[2].any()              # the third person was not in the batch
+    moved = s.discriminator.people.grad
+    assert moved[:2].any() and not moved[2].any() # the third person was not in the batch
 
 
 def test_one_to_four_sources_are_embedded():
     s,pairs,seen = system(),batch(),[]
     s.embedder.register_forward_hook(lambda m,i,o: seen.append(len(o)))
     for _ in range(40): s.losses('generator', pairs)
-    assert set(seen) == {4, 6, 8, 10}                                              # both frames of two pairs, and 0 to 3 others of each
+    assert set(seen) == {4, 6, 8, 10} # both frames of two pairs, and 0 to 3 others of each
 
 
 def test_mean_embedding_counts_every_frame_once():
@@ -113,7 +117,8 @@ def test_identity_is_the_style():
     s,a,b = system(),torch.rand(3, 32, 32),torch.rand(3, 32, 32)
     drive = [torch.rand(3, 32, 32)]
     torch.nn.init.normal_(s.manner.weight, std=20)
-    first,second,both,turned = (next(s.animate(x, drive, more=m)).astype(int) for x,m in ((a, None), (b, None), (a, b[None]), (b, a[None])))
+    photos = ((a, None), (b, None), (a, b[None]), (b, a[None]))
+    first,second,both,turned = (next(s.animate(x, drive, more=m)).astype(int) for x,m in photos)
     assert np.abs(first-second).max() > 2 and np.abs(both-first).max() > 0
     assert np.abs(both-turned).max() <= 1                                          # a set of photographs has no order
 
@@ -127,14 +132,14 @@ def test_frames_do_not_depend_on_the_batch():
 
 def test_relative_motion():
     s,source,drawn = system(),torch.rand(3, 32, 32),[]
-    table = shape(4)                                                               # the source's landmarks, then those of three driving frames
+    table = shape(4) # the source's landmarks, then those of three driving frames
     s.points = lambda images,faces=None: table[(images[:, 0, 0, 0]*4).long()]
     s.generator.register_forward_hook(lambda m,i,o: drawn.append(i[0]))
     still = [torch.full((3, 32, 32), k/4) for k in range(4)]
     list(s.animate(still[0], still[1:], relative=True, batch=2))
     want = transfer(*({'points': o} for o in (table[:1], table[1:], table[1:2])))['points']
     assert torch.allclose(torch.cat(drawn), draw_landmarks(want, 32), atol=1e-6)
-    assert torch.allclose(want[0], table[0], atol=1e-6)                            # nothing moved yet: the source's own landmarks
+    assert torch.allclose(want[0], table[0], atol=1e-6) # nothing moved yet: the source's own landmarks
     assert list(s.animate(source, [], relative=True)) == []
 
 
@@ -172,8 +177,11 @@ def test_fine_tuning_adapts_a_copy(people, tmp_path):
     new = fine_tune(s, frames, faces, steps=25, lr=5e-3)
     assert all(torch.equal(v, s.state_dict()[k]) for k,v in before.items()) and s.config['tuned'] is None
     assert new.config['tuned'] == ('pixels, adversarial, feature' if people else 'pixels')
-    error = lambda o: np.abs(np.stack(list(o.animate(frames[0], frames, faces[0], faces)))/255 - frames.permute(0, 2, 3, 1).numpy()).mean()
-    assert error(new) < .98*error(s)                                               # noise, but its colours and contrast can be met
+    def error(o):
+        made = np.stack(list(o.animate(frames[0], frames, faces[0], faces)))/255
+        return np.abs(made - frames.permute(0, 2, 3, 1).numpy()).mean()
+
+    assert error(new) < .98*error(s) # noise, but its colours and contrast can be met
     save_net(tmp_path/'t.safetensors', new, 'system')
     again = load_net(tmp_path/'t.safetensors', 'system')
     assert torch.equal(again.psi, new.psi) and abs(error(again)-error(new)) < 1e-6

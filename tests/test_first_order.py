@@ -21,16 +21,21 @@ def tiny(**more):
     return FirstOrder(**TINY | more)
 
 
-def some_pairs(n=2): return Pairs(torch.rand(n, 3, 32, 32), torch.rand(n, 3, 32, 32), *(torch.full((n, 4), torch.nan),)*2)
+def some_pairs(n=2):
+    nobody = torch.full((n, 4), torch.nan)
+    return Pairs(torch.rand(n, 3, 32, 32), torch.rand(n, 3, 32, 32), nobody, nobody)
 
 
 def test_hourglass_carries_every_skip():
     seen = []
-    def carry(skip): seen.append(skip.shape[1]); return torch.cat([skip*0, torch.ones_like(skip[:, :1]).expand(-1, 4, -1, -1)], 1)
+    def carry(skip):
+        seen.append(skip.shape[1])
+        return torch.cat([skip*0, torch.ones_like(skip[:, :1]).expand(-1, 4, -1, -1)], 1)
     seed_all(0)
     net = Hourglass(3, 8, 3, 32, extra=4).eval()
     a,b = (net(torch.rand(1, 3, 32, 32), carry) for _ in range(2))
-    assert seen == [32, 32, 16, 3]*2 and a.shape == (1, 8+3+4, 32, 32) and torch.equal(a, b)      # emptied skips: nothing of the input is left
+    assert seen == [32, 32, 16, 3]*2 and a.shape == (1, 8+3+4, 32, 32)
+    assert torch.equal(a, b) # emptied skips: nothing of the input is left
     seed_all(0)
     plain = Hourglass(3, 8, 3, 32)
     seed_all(0)
@@ -40,7 +45,7 @@ def test_hourglass_carries_every_skip():
 
 
 def test_no_judge_by_default():
-    "Without the game there is neither a discriminator nor a second player; the other weights and terms are drawn alike with it"
+    "Without the game: neither discriminator nor second player; the other weights and terms are drawn alike with it"
     plain,rival,pairs = tiny(),tiny(**GAME),some_pairs()
     assert not any(k.startswith('discriminator') for k in plain.state_dict()) and list(plain.players()) == ['generator']
     assert list(rival.players()) == ['generator', 'discriminator']
@@ -49,7 +54,8 @@ def test_no_judge_by_default():
     mine = plain.losses('generator', pairs)
     seed_all(1)
     theirs = rival.losses('generator', pairs)
-    assert set(theirs)-set(mine) == {'adversarial', 'matching'} and all(torch.equal(v, theirs[k]) for k,v in mine.items())
+    assert set(theirs)-set(mine) == {'adversarial', 'matching'}
+    assert all(torch.equal(v, theirs[k]) for k,v in mine.items())
 
 
 def test_no_weight_no_pull():
@@ -87,17 +93,20 @@ def test_keypoints_do_not_please_the_judge():
 
 def test_moves():
     seed_all(0)
-    judge,x,y,maps = Discriminator(8, 3, extra=2),torch.rand(2, 3, 32, 32),torch.rand(2, 3, 32, 32),torch.rand(2, 2, 32, 32)
+    judge = Discriminator(8, 3, extra=2)
+    x,y,maps = torch.rand(2, 3, 32, 32),torch.rand(2, 3, 32, 32),torch.rand(2, 2, 32, 32)
     score,apart = generator_move(judge, x, y, maps)
     assert torch.isclose(score, (1-judge(x, maps)[0]).square().mean())
-    for d,a,b in zip(apart, judge(x, maps)[1], judge(y, maps)[1], strict=True): assert torch.isclose(d, (a-b).abs().mean())
+    for d,a,b in zip(apart, judge(x, maps)[1], judge(y, maps)[1], strict=True):
+        assert torch.isclose(d, (a-b).abs().mean())
     loss = discriminator_move(judge, x, y, maps)['discriminator']
     assert torch.isclose(loss, (1-judge(y, maps)[0]).square().mean() + judge(x, maps)[0].square().mean())
 
 
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
 def test_learns_with_a_judge(precision):
-    trainer = Trainer(tiny(**GAME), toy_store(), Recipe(steps=24, batch=2, lr=3e-3, augment=0., precision=precision), device='cpu')
+    recipe = Recipe(steps=24, batch=2, lr=3e-3, augment=0., precision=precision)
+    trainer = Trainer(tiny(**GAME), toy_store(), recipe, device='cpu')
     trainer.run(measure_every=8)
     first,last = trainer.log[0],trainer.log[-1]
     assert last['pixels'] < .8*first['pixels'] and last['discriminator'] < first['discriminator']

@@ -30,7 +30,8 @@ def test_terms_and_gradients():
     terms = s.losses('generator', pairs)
     assert set(terms) == {'l1', 'image', 'video'}
     sum(terms.values()).backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for m in s.players()['generator'] for p in m.parameters() if p.ndim > 1)
+    kernels = [p for m in s.players()['generator'] for p in m.parameters() if p.ndim > 1]
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in kernels)
     assert all(p.grad is None for p in s.discriminator.parameters())
     s.zero_grad()
     sum(s.losses('discriminator', pairs).values()).backward()
@@ -50,7 +51,8 @@ def test_runs_of_any_length(n):
 
 
 def test_broken_runs_are_refused():
-    with pytest.raises(InputError, match='6 pairs are no whole runs of 8 frames'): MoCoGAN(**TINY).losses('generator', batch(1, 6))
+    with pytest.raises(InputError, match='6 pairs are no whole runs of 8 frames'):
+        MoCoGAN(**TINY).losses('generator', batch(1, 6))
 
 
 @pytest.mark.parametrize('size', [4, 48, 100])
@@ -101,7 +103,8 @@ def test_chunks_make_no_difference():
     whole = frames(s, source, video).astype(int)
     assert whole.shape == (9, 32, 32, 3)
     for n in (1, 4): assert np.abs(frames(s, source, video, batch=n)-whole).max() <= 1
-    assert np.abs(frames(s, source, video, batch=4, relative=True)-whole).max() <= 1      # relative motion does not exist here
+    relative = frames(s, source, video, batch=4, relative=True)
+    assert np.abs(relative-whole).max() <= 1 # relative motion does not exist here
 
 
 def test_animates_lazily():
@@ -161,7 +164,8 @@ def test_unconditional_draws_videos():
     before = {k: v.clone() for k,v in base.state_dict().items()}
     log = train_unconditional(base, clips, 2, batch=2)
     assert len(log) == 2 and set(log[0]) == {'image', 'video', 'D image', 'D video'}
-    for part in ('walk.cell.weight_hh', 'decoder.head.weight', 'discriminator.image.head.conv.weight', 'discriminator.video.head.conv.weight'):
+    for part in ('walk.cell.weight_hh', 'decoder.head.weight', 'discriminator.image.head.conv.weight',
+                 'discriminator.video.head.conv.weight'):
         assert not torch.equal(before[part], base.state_dict()[part]), part
 
 

@@ -3,15 +3,16 @@ import pytest
 import torch
 from facestudy.core import seed_all
 from facestudy.grids import make_grid
-from facestudy.systems.monkey_net import MonkeyNet, ShiftedMotion, WarpedUNet, difference_maps, floor_covariance, moments, shaped_gaussians
+from facestudy.systems.monkey_net import (MonkeyNet, ShiftedMotion, WarpedUNet, difference_maps, floor_covariance,
+                                          moments, shaped_gaussians)
 from facestudy.data.pairs import Pairs
 from facestudy.training.recipe import Recipe
 from facestudy.training.trainer import Trainer
 from facestudy.nets import load_net, save_net
 from test_training import toy_store
 
-TINY = dict(size=32, detector=[8, 3, 32], detector_scale=1., motion=[8, 3, 32], motion_scale=.5, generator=[8, 3, 32, 1],
-            discriminator=8, matching=[10, 10, 10, 1])
+TINY = dict(size=32, detector=[8, 3, 32], detector_scale=1., motion=[8, 3, 32], motion_scale=.5,
+            generator=[8, 3, 32, 1], discriminator=8, matching=[10, 10, 10, 1])
 
 
 def tiny(**more):
@@ -20,7 +21,9 @@ def tiny(**more):
     return MonkeyNet(**TINY | more)
 
 
-def some_pairs(n=2): return Pairs(torch.rand(n, 3, 32, 32), torch.rand(n, 3, 32, 32), *(torch.full((n, 4), torch.nan),)*2)
+def some_pairs(n=2):
+    nobody = torch.full((n, 4), torch.nan)
+    return Pairs(torch.rand(n, 3, 32, 32), torch.rand(n, 3, 32, 32), nobody, nobody)
 
 
 def some_blobs(n=1):
@@ -79,7 +82,8 @@ def test_no_pixel_leads_around_the_warp():
     b = a.clone()
     b[..., 16:, 16:] = 0
     corner,still = torch.full((1, 32, 32, 2), -1.),make_grid(32, 32)[None]
-    assert torch.equal(net(a, corner, none), net(b, corner, none)) and not torch.equal(net(a, still, none), net(b, still, none))
+    assert torch.equal(net(a, corner, none), net(b, corner, none))
+    assert not torch.equal(net(a, still, none), net(b, still, none))
 
 
 def test_each_player_moves_its_own():
@@ -106,7 +110,8 @@ def test_matching_counts_pixels_first():
 
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
 def test_learns(precision):
-    trainer = Trainer(tiny(), toy_store(), Recipe(steps=24, batch=2, lr=3e-3, augment=0., precision=precision), device='cpu')
+    recipe = Recipe(steps=24, batch=2, lr=3e-3, augment=0., precision=precision)
+    trainer = Trainer(tiny(), toy_store(), recipe, device='cpu')
     trainer.run(measure_every=8)
     first,last = trainer.log[0],trainer.log[-1]
     assert last['matching'] < .8*first['matching'] and last['psnr'] > first['psnr']+1
@@ -137,7 +142,8 @@ def test_saved_and_loaded(tmp_path):
     system,source = tiny().eval(),torch.rand(3, 32, 32)
     save_net(tmp_path/'m.safetensors', system, 'system')
     again = load_net(tmp_path/'m.safetensors', 'system', expect='monkey_net')
-    for a,b in zip(system.animate(source, [source.flip(-1)]*3), again.animate(source, [source.flip(-1)]*3)): assert (a == b).all()
+    driving = [source.flip(-1)]*3
+    for a,b in zip(system.animate(source, driving), again.animate(source, driving)): assert (a == b).all()
 
 
 def test_animates_without_its_discriminator():

@@ -21,10 +21,13 @@ COND = len(PARTS)+len(GROUPS)
 def system():
     seed_all(0)
     s = PuppeteerGAN(**TINY)
-    for head in (s.sketcher.net.head, s.flow.net.head, s.painter.head): torch.nn.init.normal_(head.weight, std=.05)      # as if trained: no zeros
+    for head in (s.sketcher.net.head, s.flow.net.head, s.painter.head):
+        torch.nn.init.normal_(head.weight, std=.05) # as if trained: no zeros
     return s
 
-def batch(n=3): return Pairs(torch.rand(n, 3, 32, 32), torch.rand(n, 3, 32, 32), torch.full((n, 4), .4), torch.full((n, 4), torch.nan))
+def batch(n=3):
+    source,driving = torch.rand(n, 3, 32, 32),torch.rand(n, 3, 32, 32)
+    return Pairs(source, driving, torch.full((n, 4), .4), torch.full((n, 4), torch.nan))
 
 def moves(system, pairs):
     "Players' losses in order; each is handed its gradients"
@@ -39,7 +42,8 @@ def test_landmark_maps_by_hand():
     p = torch.zeros(1, 68, 2)
     p[:, :17] = torch.tensor([1., -1])
     m = landmark_maps(p, 33, 33)
-    assert m.shape == (1, len(GROUPS), 33, 33) and m[0, 0].argmax() == 32 and torch.isclose(m[0, 0].max(), torch.tensor(1.))
+    assert m.shape == (1, len(GROUPS), 33, 33)
+    assert m[0, 0].argmax() == 32 and torch.isclose(m[0, 0].max(), torch.tensor(1.))
     assert all(m[0, i].argmax() == 16*33+16 for i in range(1, len(GROUPS)))
     assert [i for g in GROUPS for i in g] == list(range(68))
 
@@ -60,15 +64,18 @@ def test_losses_by_hand():
 def test_each_player_moves_its_own(system):
     system.train()
     own = {'sketcher': ('sketcher',), 'colourer': ('flow', 'painter'), 'discriminator': ('discriminator',)}
-    wanted = {'sketcher': {'layout'}, 'colourer': {'pixels', 'adversarial', 'matching'}, 'discriminator': {'discriminator'}}
+    wanted = {'sketcher': {'layout'}, 'colourer': {'pixels', 'adversarial', 'matching'},
+              'discriminator': {'discriminator'}}
     for player,terms,got in moves(system, batch()):
         assert set(terms) == wanted[player] and all(t.isfinite() and t.ndim == 0 for t in terms.values())
         assert {n.split('.')[0] for n in got} == set(own[player])
 
 def test_every_weight_of_both_stages_learns(system):
     system.train()
+    own = {'sketcher': ('sketcher',), 'colourer': ('flow', 'painter')}
     for player,_,got in moves(system, batch()):
-        silent = {n for m in ('sketcher', 'flow', 'painter') if player == {'sketcher': 'sketcher'}.get(m, 'colourer') for n,_ in getattr(system, m).named_parameters(m)}-got
+        parts = [getattr(system, m).named_parameters(m) for m in own.get(player, ())]
+        silent = {name for part in parts for name,_ in part}-got
         assert not silent, silent
 
 def test_no_discriminator_when_it_has_no_weight():
@@ -78,34 +85,41 @@ def test_no_discriminator_when_it_has_no_weight():
 
 def test_bfloat16(system):
     with torch.autocast('cpu', torch.bfloat16):
-        for _,terms,_ in moves(system.train(), batch()): assert all(t.dtype == torch.float32 and t.isfinite() for t in terms.values())
+        for _,terms,_ in moves(system.train(), batch()):
+            assert all(t.dtype == torch.float32 and t.isfinite() for t in terms.values())
 
 def test_driving_frames_speak_through_landmarks_alone(system):
     "Another picture with the same points changes nothing, other points do, and no driving frame is ever parsed"
     points,asked = torch.rand(1, 68, 2)-.5,[]
     class Puppet(PuppeteerGAN):
         def keypoints(self, image, face=None): return {'points': points.expand(len(image), -1, -1)}
-        def layouts(self, image): asked.append(image.clone()); return super().layouts(image)
+        def layouts(self, image):
+            asked.append(image.clone())
+            return super().layouts(image)
     puppet = Puppet(**TINY).eval()
     puppet.load_state_dict(system.state_dict())
     source,a,b = torch.rand(3, 3, 32, 32)
     one,two = (next(puppet.animate(source, [d])) for d in (a, b))
     assert (one == two).all() and all(torch.equal(o, source.expand_as(o)) for o in asked)
-    mine = {'points': points}
-    with torch.no_grad(): assert not torch.allclose(puppet.render(source[None], mine, mine), puppet.render(source[None], mine, {'points': points.flip(1)}), atol=1e-3)
+    mine,other = {'points': points},{'points': points.flip(1)}
+    with torch.no_grad(): still,moved = (puppet.render(source[None], mine, p) for p in (mine, other))
+    assert not torch.allclose(still, moved, atol=1e-3)
 
 def test_stage_two_paints_into_the_prediction(system):
     "What the painter is given is stage 1's layout, not the driving frame's own"
     system.eval()
     x,kp = torch.rand(2, 3, 32, 32),{'points': torch.rand(2, 68, 2)-.5}
     with torch.no_grad(): output,layout,sketch,flow = system.stages(x, kp, kp)
-    assert output.shape == x.shape and layout.shape == sketch.shape == (2, len(PARTS), 32, 32) and flow.shape == (2, 16, 16, 2)
-    assert torch.allclose(sketch.sum(1), torch.ones(2, 32, 32), atol=1e-5) and not torch.allclose(sketch, layout, atol=1e-3)
+    assert output.shape == x.shape and flow.shape == (2, 16, 16, 2)
+    assert layout.shape == sketch.shape == (2, len(PARTS), 32, 32)
+    assert torch.allclose(sketch.sum(1), torch.ones(2, 32, 32), atol=1e-5)
+    assert not torch.allclose(sketch, layout, atol=1e-3)
     system.train()
     pairs = batch(2)
     system.losses('sketcher', pairs)
     after = system._drawn[2][:, :len(PARTS)]
-    assert not after.requires_grad and not torch.allclose(after, system.layouts(torch.cat([pairs.driving, pairs.source])), atol=1e-3)
+    own = system.layouts(torch.cat([pairs.driving, pairs.source]))
+    assert not after.requires_grad and not torch.allclose(after, own, atol=1e-3)
 
 def test_animate(system):
     system.eval()
@@ -114,13 +128,14 @@ def test_animate(system):
     assert a.shape == (5, 32, 32, 3) and a.dtype == np.uint8 and np.abs(a.astype(int)-b).max() <= 1
     still = np.stack(list(system.animate(source, [driving[0]]*2, faces[0], faces[:2], relative=True)))
     own = next(system.animate(source, [source], faces[0], faces[:1]))
-    assert np.abs(still[1].astype(int)-own).max() <= 1                                      # relative: nothing moved, so the source keeps its pose
+    assert np.abs(still[1].astype(int)-own).max() <= 1 # relative: nothing moved, so the source keeps its pose
 
 def test_aids_stay_frozen(system):
     system.train()
     assert not system.parser.training and not system.landmarker.training
     held = {id(p) for ms in system.players().values() for m in ms for p in m.parameters()}
-    assert not any(id(p) in held or p.requires_grad for aid in (system.parser, system.landmarker) for p in aid.parameters())
+    aids = [*system.parser.parameters(), *system.landmarker.parameters()]
+    assert not any(id(p) in held or p.requires_grad for p in aids)
     other = Parser(16)
     system.take_aid('parser', other)
     assert all(torch.equal(a, b) for a,b in zip(system.parser.state_dict().values(), other.state_dict().values()))

@@ -42,7 +42,8 @@ def test_what_is_released(shipped):
 
 def test_the_card_says_how_it_was_made(shipped):
     d,rows,_ = shipped
-    text,meta = (checkpoints_dir()/'few_shot.md').read_text(),net_meta(checkpoints_dir()/'few_shot.safetensors', 'system')
+    text = (checkpoints_dir()/'few_shot.md').read_text()
+    meta = net_meta(checkpoints_dir()/'few_shot.safetensors', 'system')
     for word in (meta['run'], meta['data'], meta['device'], 'Apache-2.0', 'parametric cross', '12 pairs',
                  'the best of 1'):
         assert word in text, word

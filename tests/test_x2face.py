@@ -72,8 +72,9 @@ def test_gradients_reach_both_networks_and_everything_but_the_trust():
     missing = [n for n,p in system.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not missing
     last = system.embedder.up[-1][-1].weight.grad.abs().sum((1, 2, 3))
-    assert (last[:2] > 0).all() and last[2] == 0                                        # with one photo its trust cancels
-    for part in (system.embedder.down[0][0], system.driver.down[0][0], system.driver.down[-1][1]): assert part.weight.grad.abs().sum() > 0
+    assert (last[:2] > 0).all() and last[2] == 0 # with one photo its trust cancels
+    for part in (system.embedder.down[0][0], system.driver.down[0][0], system.driver.down[-1][1]):
+        assert part.weight.grad.abs().sum() > 0
 
 
 def test_several_photos():
@@ -143,4 +144,5 @@ def test_published_widths():
 
 def test_sizes():
     with pytest.raises(InputError, match='power of two'): X2Face(48)
-    assert look(torch.zeros(1, 2, 4, 4)).shape == (1, 4, 4, 2) and UNet(8, 3, 4, 8)(torch.rand(2, 3, 8, 8)).shape == (2, 3, 8, 8)
+    assert look(torch.zeros(1, 2, 4, 4)).shape == (1, 4, 4, 2)
+    assert UNet(8, 3, 4, 8)(torch.rand(2, 3, 8, 8)).shape == (2, 3, 8, 8)

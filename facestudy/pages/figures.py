@@ -14,8 +14,8 @@ from ..core import InputError
 from .tables import per_clip, scores
 
 # %% ../../nbs/pages/02_figures.ipynb #f9f29a6e
-_COLOURS = ('#4d4d4d', '#1f77b4', '#d62728', '#2ca02c', '#ff7f0e', '#9467bd', '#8c564b', '#e377c2', '#17becf', '#bcbd22',
-            '#00441b', '#08306b', '#f4a582', '#67001f', '#a6d854', '#6a51a3')
+_COLOURS = ('#4d4d4d', '#1f77b4', '#d62728', '#2ca02c', '#ff7f0e', '#9467bd', '#8c564b', '#e377c2',
+            '#17becf', '#bcbd22', '#00441b', '#08306b', '#f4a582', '#67001f', '#a6d854', '#6a51a3')
 
 def palette(
     labels # Labels of all systems of a page, in the rows' order
@@ -45,12 +45,12 @@ def beside(
 def gain_figure(
     rows # Tidy rows, copy_source among them
 ):       # A matplotlib figure
-    "Each clip's gain over copy-source against how much the clip moves (copy-source's own PSNR); a line joins the clips of a system"
+    "Gain over copy-source per clip, against the clip's motion (copy-source's own PSNR); a line joins a system's clips"
     import matplotlib.pyplot as plt
     floor = rows[rows.system == 'copy_source'].label.iloc[0]
     p,colours = per_clip(rows).sort_values(floor),palette(rows.label.unique())
     fig,ax = plt.subplots(figsize=(8, max(3.2, .22*p.shape[1]+1)), dpi=90, layout='constrained')
-    style = dict(marker='o', ms=4.5, lw=.7 if len(p) < 12 else 0)              # lines between many clips would be a tangle
+    style = dict(marker='o', ms=4.5, lw=.7 if len(p) < 12 else 0) # lines between many clips would be a tangle
     for label in p.columns.drop(floor): ax.plot(p[floor], p[label]-p[floor], color=colours[label], label=label, **style)
     ax.axhline(0, color='k', lw=.7)
     ax.set_xlabel('copy-source PSNR of the clip, dB (right: hardly moves)')
@@ -118,15 +118,16 @@ def _picture_grid(titles, pictures, side):
 
 # %% ../../nbs/pages/02_figures.ipynb #023584aa
 def comparison_figure(
-    samples,    # Label -> {clip: uint8 (2 or 3, n+1, S, S, 3)}: truth, output and, where somebody else drives, driving; frame 0 is the source
+    samples,    # Label -> {clip: uint8 (2 or 3, n+1, S, S, 3)}: truth, output, driving if another; frame 0: source
     clips=None, # Which clips; all that every system has when not given
     most=6,     # At most so many clips
     frames=2,   # Driving frames of each, the last among them
     labels=None # Which systems, in this order; all when not given
 ):              # A matplotlib figure
-    "Source, driving frame, truth where it is another, each output, as in the article's Fig. 4. Raises `InputError` for a label without samples"
+    "Source, driving frame, truth if another, outputs, as in Fig. 4. Raises `InputError` for a label without samples"
     absent = [o for o in labels or () if o not in samples]
-    if absent: raise InputError(f'{", ".join(absent)}: no kept frames of this system; choose among {", ".join(samples)}.')
+    if absent:
+        raise InputError(f'{", ".join(absent)}: no kept frames of this system; choose among {", ".join(samples)}.')
     labels = list(labels or samples)
     shared = [c for c in samples[labels[0]] if all(c in samples[o] for o in labels)]
     titles,pictures = _columns(samples, list(clips or shared)[:most], labels, frames)

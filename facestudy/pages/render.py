@@ -31,7 +31,7 @@ def clean_executed(
     nb = read_nb(path)
     clean_nb(nb, allowed_cell_metadata_keys=['tags'])
     for c in nb.cells:
-        if 'injected-parameters' in c.metadata.get('tags', []): c['id'] = 'injected-parameters'        # random otherwise
+        if 'injected-parameters' in c.metadata.get('tags', []): c['id'] = 'injected-parameters' # random otherwise
     write_nb(nb, path)
 
 # %% ../../nbs/pages/08_render.ipynb #335a624d
@@ -51,10 +51,11 @@ def render(
     dst,     # Where the executed notebook goes; the page lands beside it as .html
     **params # Values for its parameters
 )->Path: # The page
-    "Execute a notebook with parameters; leave it clean, and its page beside it. Raises `InputError` for an unknown parameter"
+    "Execute a notebook with parameters; leave it clean, its page beside it. Raises `InputError` for unknown parameters"
     import papermill as pm
     check_parameters(src, params)
     with atomic(dst) as tmp:
-        pm.execute_notebook(str(src), str(tmp), params, cwd=str(Path(src).parent), kernel_name='python3', progress_bar=False)
+        pm.execute_notebook(str(src), str(tmp), params, cwd=str(Path(src).parent), kernel_name='python3',
+                            progress_bar=False)
         clean_executed(tmp)
     return page_of(dst)

@@ -20,7 +20,7 @@ from ..study.stored import keep_rows, read_rows
 
 # %% ../../nbs/pages/09_report.ipynb #b4343969
 def report_name(profile, seed, clips=None, parametric=None)->str:
-    "What a report is called: `table1` and whatever differs from the default, so that no report overwrites that of another study"
+    "A report's name: `table1` and whatever differs from the default, so that no study overwrites another's report"
     name = 'table1' if profile == 'quick' and not seed else f'table1-{profile}'
     people = with_people(parametric, clips)
     if people == with_people(None, clips): return name
@@ -64,7 +64,7 @@ def report(
     out=None,              # Folder; None: `reports`, or `reports/local/NAME` for own clips
     device='auto',
     parametric=None,       # Rendered people too? None: with the embedded clips yes, with own clips no
-    released=None,         # Measure released weights instead of training? None: yes unless clips, seed or recipe are others
+    released=None,         # Measure released weights, not train? None: yes unless clips, seed or recipe are others
     **overrides            # Recipe fields to change
 )->Path: # The page
     "Make the missing rows, then render Table 1 from them; the gallery of rendered people too where it is missing"
@@ -74,7 +74,8 @@ def report(
     rows = study(profile, systems, clips, seed, device, parametric, released, **overrides)
     name = report_name(profile, seed, clips, parametric)
     params = store_report(rows, out, name)
-    page = render(ROOT/'nbs'/'reports'/'table1.ipynb', out/f'{name}.ipynb', clips=Path(clips).name if clips else '', **params)
+    params['clips'] = Path(clips).name if clips else ''
+    page = render(ROOT/'nbs'/'reports'/'table1.ipynb', out/f'{name}.ipynb', **params)
     if out == ROOT/'reports' and name == 'table1' and not (out/'gallery.html').exists(): gallery()
     return page
 
@@ -95,7 +96,7 @@ def gallery(
 )->Path: # The page
     "Render the gallery of people who do not exist. Raises `InputError` where the head asset cannot be had"
     from facestudy.people.head import head_asset
-    head_asset()                                                            # complains in one sentence, before a notebook does in many
+    head_asset() # complains in one sentence, before a notebook does in many
     out = Path(out or ROOT/'reports').resolve()
     return render(ROOT/'nbs'/'reports'/'gallery.ipynb', out/'gallery.ipynb', figures=_from_root(out/'figures'))
 
@@ -132,7 +133,8 @@ def _page_from(name, folder):
     if page.frames and not frames_here(folder/page.files['rows']):
         return 'left as it is: its generated frames are not on this machine; `make table1` makes them.'
     params = {k: _from_root(folder/f) for k,f in page.files.items()} | {'figures': _from_root(folder/'figures')}
-    if name == 'table1' and (folder/'table1.check.csv').exists(): params['check'] = _from_root(folder/'table1.check.csv')
+    check = folder/'table1.check.csv'
+    if name == 'table1' and check.exists(): params['check'] = _from_root(check)
     return render(ROOT/'nbs'/'reports'/f'{page.notebook}.ipynb', folder/f'{name}.ipynb', **params)
 
 # %% ../../nbs/pages/09_report.ipynb #61c87a4f

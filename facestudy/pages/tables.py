@@ -20,7 +20,8 @@ def paper_table1()->pd.DataFrame:
     return pd.read_csv(ROOT/'data'/'paper_table1.csv').set_index('system')
 
 # %% ../../nbs/pages/01_tables.ipynb #ff3746d4
-NEEDED = ['system', 'label', 'run', 'clip', 'frame', 'psnr', 'ssim', 'hidden', 'parameters', 'fps', 'steps', 'batch', 'train_seconds']
+NEEDED = ['system', 'label', 'run', 'clip', 'frame', 'psnr', 'ssim', 'hidden',
+          'parameters', 'fps', 'steps', 'batch', 'train_seconds']
 
 def check_rows(
     rows # Tidy rows of a study
@@ -60,7 +61,8 @@ def clip_means(
     "The mean of a measure over each clip's frames in which the face is seen"
     seen = rows[~rows.hidden.astype(bool)]
     who = seen.identity if 'identity' in seen else seen['clip']
-    return seen.assign(identity=who).pivot_table(index=['identity', 'clip'], columns='system', values=measure, sort=False)
+    place = ['identity', 'clip']
+    return seen.assign(identity=who).pivot_table(index=place, columns='system', values=measure, sort=False)
 
 # %% ../../nbs/pages/01_tables.ipynb #3a5f04bf
 def paired_interval(
@@ -81,7 +83,8 @@ def gain_intervals(
     means = clip_means(of_test(rows, test))
     if 'copy_source' not in means: return pd.Series('–', means.columns)
     spans = {s: paired_interval(means, s, 'copy_source') for s in means if s != 'copy_source'}
-    return pd.Series({s: f'{low:+.2f} to {high:+.2f}' if np.isfinite(low) else '–' for s,(low,high) in spans.items()}, dtype=object)
+    words = {s: f'{low:+.2f} to {high:+.2f}' if np.isfinite(low) else '–' for s,(low,high) in spans.items()}
+    return pd.Series(words, dtype=object)
 
 # %% ../../nbs/pages/01_tables.ipynb #031704ff
 REFERENCES = 'copy_source', 'driving_autoencoder' # a floor and a reference that sees the answer: no rivals
@@ -104,7 +107,8 @@ def cost(
 )->pd.DataFrame: # One line per system
     "What each run took. Copying a picture has no speed worth a number"
     one = check_rows(rows).groupby('system', sort=False).first()
-    return pd.DataFrame({'parameters, M': one.parameters/1e6, 'frames/s': one.fps.mask(one.index == 'copy_source'), 'steps': one.steps,
+    speed = one.fps.mask(one.index == 'copy_source')
+    return pd.DataFrame({'parameters, M': one.parameters/1e6, 'frames/s': speed, 'steps': one.steps,
                          'pairs': one.steps*one.batch, 'minutes': one.train_seconds/60})
 
 def _order(systems, printed):
@@ -163,7 +167,8 @@ def where_and_when(
     one = check_rows(rows).groupby('system', sort=False).first()
     known = one.reindex(columns=['device', 'precision', 'measured_on', 'measured']).fillna('not recorded')
     known.loc[one.steps == 0, ['device', 'precision']] = '–'
-    return known.set_axis(['trained on', 'precision', 'measured on', 'date'], axis=1).assign(method=one.label).set_index('method')
+    named = known.set_axis(['trained on', 'precision', 'measured on', 'date'], axis=1)
+    return named.assign(method=one.label).set_index('method')
 
 # %% ../../nbs/pages/01_tables.ipynb #1a8d38da
 def per_clip(
@@ -190,14 +195,15 @@ def _over_clips(rows, columns):
 # %% ../../nbs/pages/01_tables.ipynb #a5d9735e
 def _driving_line(cross):
     "What the driving frame itself scores: all there is where it is the truth, little where somebody else drives"
-    line = {'method': 'The driving frame', 'self PSNR': PSNR_CAP, 'self SSIM': 1., 'cross PSNR': cross.psnr_driving.iloc[0]}
+    line = {'method': 'The driving frame', 'self PSNR': PSNR_CAP, 'self SSIM': 1.,
+            'cross PSNR': cross.psnr_driving.iloc[0]}
     return pd.DataFrame([line], ['driving'])
 
 # %% ../../nbs/pages/01_tables.ipynb #1632dffa
 def people_table(
     rows # Tidy rows, rendered people among them
 )->pd.DataFrame: # One line per system, after one for the driving frame itself
-    "The tests on rendered people: driven by themselves, and by others against the true rendering. Raises `InputError` when they were not tested"
+    "Rendered people driven by themselves, and by others against the true rendering. Raises `InputError` if not tested"
     if not has_people(rows):
         raise InputError('the rows hold no rendered people; make them with `facestudy study --parametric`.')
     other = of_test(rows, 'parametric cross')
@@ -219,7 +225,8 @@ def styled_people(
 ):              # A pandas Styler
     "The table of rendered people, formatted for a page"
     style = styler(table).format(formats(table), na_rep='–').hide(axis='index')
-    return style.apply(_bold(best), subset=['cross PSNR', 'cross gain']).set_properties(subset=['method'], **{'text-align': 'left'})
+    style = style.apply(_bold(best), subset=['cross PSNR', 'cross gain'])
+    return style.set_properties(subset=['method'], **{'text-align': 'left'})
 
 # %% ../../nbs/pages/01_tables.ipynb #68699fa1
 def differences(

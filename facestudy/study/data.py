@@ -110,8 +110,9 @@ def split_in_words(
             f"each driven by its own clip, and {len(crossed(people))} times by another person's.")
 
 # %% ../../nbs/study/02_data.ipynb #fc0af8bf
+# digest of the pixels -> digest of the recipe, for the people of `quick`
 FORMER_DIGESTS = {'46bca7390b10cbfc2cc6727af99626db6042409f3cfa40b5a430eded45d439a3':
-                  '1f6c339f52628df9d90e3ee040211820fbc88257c44dbc056c1c5bde6fede5f8'} # of pixels -> of the recipe, `quick`
+                  '1f6c339f52628df9d90e3ee040211820fbc88257c44dbc056c1c5bde6fede5f8'}
 
 def current_digest(
     digest:str # Of a store, from any time

@@ -130,8 +130,8 @@ def made_by(
     recipe = {k: meta['recipe'][k] for k in ('batch', 'optimiser', 'precision')}
     return dict(system=meta['name'], label=SYSTEMS[meta['name']].label, profile=meta['profile'], seed=meta['seed'],
                 trained_on=current_digest(meta['data'])[:12], steps=meta['steps'], **recipe,
-                parameters=parameters_of(system), features=meta['features'], device=meta['device'], versions=meta['versions'],
-                train_seconds=meta['seconds'])
+                parameters=parameters_of(system), features=meta['features'], device=meta['device'],
+                versions=meta['versions'], train_seconds=meta['seconds'])
 
 # %% ../../nbs/study/05_scores.ipynb #949fea0d
 ORDER = ['system', 'label', 'profile', 'run', 'weights', 'seed', 'data', 'trained_on', 'steps', 'batch', 'optimiser',

@@ -13,9 +13,11 @@ from ..core import atomic, need_file
 from ..measure.metrics import summarise
 
 # %% ../../nbs/study/06_stored.ipynb #1e4c3635
-RUN_COLUMNS = ['label', 'profile', 'run', 'weights', 'seed', 'data', 'trained_on', 'steps', 'batch', 'optimiser', 'precision',
-               'parameters', 'features', 'split', 'device', 'versions'] # one value per system
-TIME_COLUMNS = ['train_seconds', 'fps', 'measured', 'measured_on']      # one value per system, another in every measurement
+# one value per system
+RUN_COLUMNS = ['label', 'profile', 'run', 'weights', 'seed', 'data', 'trained_on', 'steps', 'batch', 'optimiser',
+               'precision', 'parameters', 'features', 'split', 'device', 'versions']
+# one value per system, another in every measurement
+TIME_COLUMNS = ['train_seconds', 'fps', 'measured', 'measured_on']
 
 # %% ../../nbs/study/06_stored.ipynb #c62b5a88
 def beside(
@@ -59,8 +61,10 @@ def read_rows(
 )->pd.DataFrame: # Tidy rows, as `facestudy.study.study` gives them
     "Stored rows, with runs and times beside each frame again. Raises `InputError` for a missing file"
     rows = pd.read_csv(need_file(path))
-    if 'label' in rows: return rows                                       # one file holds everything, as a study writes it
-    for kind in ('systems', 'times'): rows = rows.merge(pd.read_csv(need_file(beside(path, kind))), on='system', how='left')
+    if 'label' in rows: return rows # one file holds everything, as a study writes it
+    for kind in ('systems', 'times'):
+        more = pd.read_csv(need_file(beside(path, kind)))
+        rows = rows.merge(more, on='system', how='left')
     return rows
 
 # %% ../../nbs/study/06_stored.ipynb #7cd36800
@@ -78,7 +82,7 @@ def printed(
 def agreement(
     new, # Tidy rows
     old  # Tidy rows
-)->pd.DataFrame: # One line per system, test and measure of `new`: new, old, difference, same (at the printed precision; False where `old` lacks it)
+)->pd.DataFrame: # Per system, test and measure of `new`: new, old, difference, same (as printed; False if not in `old`)
     "Compare two measurements number by number, at the precision that tables print"
     a,b = printed(new),printed(old)
     t = pd.DataFrame({'new': a, 'old': b.reindex(a.index)}).rename_axis(['system', 'test', 'measure'])
