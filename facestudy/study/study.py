@@ -116,8 +116,7 @@ def study(
     seed=0,
     device='auto',
     parametric=None,        # Rendered people too? As `facestudy.study.data.with_people`
-    released=None,  # True: measure released weights and train only what has none; None: train, with released aids;
-                            # False: train the aids too
+    released=None,          # True: released weights, training only what has none; None: train; False: train aids too
     minutes=None,           # Stop after so long; the next call goes on
     **overrides             # Recipe fields to change
 )->pd.DataFrame: # All rows; those of the runs that were finished in time
@@ -128,7 +127,9 @@ def study(
         kept = released_file(run.system, run.profile) if released else None
         return released_rows(kept, store, device) if kept else rows_of(run, store, device, deadline)
     done = [rows for rows in map(one, runs) if rows is not None]
-    return pd.concat(done, ignore_index=True) if done else pd.DataFrame({'system': []})
+    if not done: return pd.DataFrame({'system': []})
+    labels = {s: entry.label for s,entry in SYSTEMS.items()}
+    return pd.concat(done, ignore_index=True).assign(label=lambda d: d.system.map(labels)) # rows may be older than a label
 
 # %% ../../nbs/study/08_study.ipynb #9422e4e6
 def fit_named(
@@ -161,5 +162,5 @@ def fit_superres(
     model,log = train_superres(faces, steps, seed=seed, device=pick_device(device))
     end = log.iloc[-20:].mean()                                            # one step is noisy
     save_net(path, model, 'superres', steps=steps, seed=seed, data=store.digest, loss=float(end.loss),
-                  bicubic=float(end.bicubic))
+             bicubic=float(end.bicubic))
     return path

@@ -44,7 +44,7 @@ SYSTEMS = {}   # Name -> `Entry`, in the table's order
 
 # %% ../../nbs/systems/11_registry.ipynb #61f02005
 SYSTEMS['copy_source'] = Entry(
-    'Copy-source (floor)', 'facestudy.training.system:CopySource',
+    'Copy-source (still photo)', 'facestudy.training.system:CopySource',
     note='The output is the source photo.')
 
 # %% ../../nbs/systems/11_registry.ipynb #fc82a8ac
