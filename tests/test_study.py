@@ -294,10 +294,12 @@ def test_own_clips_stay_alone_unless_it_is_said(embedded, fake_people):
 def test_a_page_without_people(embedded, fake_people, tmp_path, monkeypatch):
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'runs'))
     page = report('smoke', ['copy_source'], out=tmp_path, device='cpu', parametric=False)
-    assert page.name == 'table1-smoke-real.html' and 'driven by somebody else' not in page.read_text()
+    assert page.name == 'table1-smoke-real.html' and 'another person drives' not in page.read_text()
     page = report('smoke', ['copy_source', 'improved'], out=tmp_path, device='cpu')
     assert page.name == 'table1-smoke.html' and (tmp_path/'table1-smoke.figures'/'cross.jpg').exists()
-    assert '4 clips of 2 people driven by themselves, 4 driven by another' in page.read_text()
+    words = ' '.join(page.read_text().split())
+    assert '4 clips of 2 people driven by themselves, 4 driven by another' in words
+    assert 'another person drives' in words
 
 @pytest.mark.parametrize('name', AIDS)
 def test_aids_are_trained_once(name, people, tmp_path):

@@ -42,11 +42,11 @@ def fit_aid(
     small=False,# The few people of the smoke profile instead of a hundred at 128 px
     seed=0,     # Seeds the weights and every batch
     device='auto',# As `pick_device` takes it
-    steps=None  # Updates; None: the aid's own number, or forty when small
+    steps=None  # Updates; None: the aid's own number, or twelve when small
 )->Path: # The checkpoint
     "Train an aid on rendered people, at most once. Raises `InputError` for an unknown name or a missing head asset"
     a = aid(name)
-    steps = steps or (40 if small else a.steps)
+    steps = steps or (12 if small else a.steps)
     store = default_parametric(32, 'smoke') if small else default_parametric(128, 'landmarks')
     path = Path(folder)/f'{name}-{store.size}-{short_hash([store.digest, seed, steps])}.safetensors'
     if path.exists(): return path

@@ -165,7 +165,8 @@ def where_and_when(
 )->pd.DataFrame: # One line per system
     "On what each row was trained and measured, and when"
     one = check_rows(rows).groupby('system', sort=False).first()
-    known = one.reindex(columns=['device', 'precision', 'measured_on', 'measured']).fillna('not recorded')
+    columns = ['device', 'precision', 'measured_on', 'measured']
+    known = one.reindex(columns=columns).astype(object).fillna('not recorded')
     known.loc[one.steps == 0, ['device', 'precision']] = '–'
     named = known.set_axis(['trained on', 'precision', 'measured on', 'date'], axis=1)
     return named.assign(method=one.label).set_index('method')
