@@ -128,8 +128,8 @@ def study(
         return released_rows(kept, store, device) if kept else rows_of(run, store, device, deadline)
     done = [rows for rows in map(one, runs) if rows is not None]
     if not done: return pd.DataFrame({'system': []})
-    labels = {s: entry.label for s,entry in SYSTEMS.items()}
-    return pd.concat(done, ignore_index=True).assign(label=lambda d: d.system.map(labels)) # rows may be older than a label
+    rows = pd.concat(done, ignore_index=True)
+    return rows.assign(label=rows.system.map({s: entry.label for s,entry in SYSTEMS.items()})) # today's label
 
 # %% ../../nbs/study/08_study.ipynb #9422e4e6
 def fit_named(
