@@ -55,12 +55,15 @@ def frozen():
     gc.unfreeze()
 
 
-# files that train, or render pages
-SLOW = 'test_ablation', 'test_farm', 'test_pages', 'test_release', 'test_showcase', 'test_study', 'test_training'
+# files that train, render people or pages, or start many processes
+SLOW = {f'test_{name}' for name in (
+    'ablation', 'farm', 'pages', 'release', 'showcase', 'study', 'table1_anatomy', 'training',
+    'people_clips', 'people_look', 'prepare', 'landmarker', 'parser', 'superres',
+    'mocogan', 'few_shot', 'puppeteer_gan', 'monkey_net', 'x2face', 'first_order', 'driving_autoencoder')}
 
 
 def pytest_collection_modifyitems(items):
-    "Mark what `make test-fast` leaves out: whole notebooks, and files that train or render pages"
+    "Mark what `make test-fast` leaves out: `SLOW` files and whole notebooks"
     for item in items:
         if item.path.stem in SLOW or item.name.startswith('test_runs['): item.add_marker(pytest.mark.slow)
 
