@@ -263,13 +263,13 @@ def _even(
     return np.pad(im, ((0, h%2), (0, w%2), (0, 0)), mode='edge') if h%2 or w%2 else im
 
 # %% ../nbs/04_media.ipynb #41bb9c08
-def _picture_stream(container, fps, crf):
+def _picture_stream(container, fps, crf, lossless):
     "An H.264 stream; its size is set with the first frame"
     # with macroblock trees, bytes of small pictures differ from run to run
     one = 'threads=1:lookahead-threads=1:mbtree=0'
-    options = {'crf': str(crf), 'x264-params': one}
+    options = {'crf': '1' if lossless else str(crf), 'x264-params': one}
     s = container.add_stream('libx264', rate=Fraction(fps).limit_denominator(1001), options=options)
-    s.pix_fmt = 'yuv420p'
+    s.pix_fmt = 'yuv444p' if lossless else 'yuv420p'
     return s
 
 # %% ../nbs/04_media.ipynb #7f98d13b
@@ -278,14 +278,15 @@ def write_video(
     frames,          # uint8 (T, H, W, 3), or any iterable of (H, W, 3) of one size
     fps:float,       # Frames per second, > 0
     audio_from=None, # A file whose sound goes under the video, cut at the video's end
-    crf:int=16       # H.264 quality, 0 (lossless) to 51; 16 is hard to tell from the original
+    crf:int=16,      # H.264 quality, 0 (lossless) to 51; 16 is hard to tell from the original
+    lossless=False   # Visually lossless, every pixel with its own colour: for files that are measured
 )->bool: # Was there sound to keep?
     "Write an mp4, whole or not at all. Raises `InputError` when it cannot be written or there is no frame"
     import av
     path,size = Path(path),None
     if audio_from is not None: need_file(audio_from)
     with atomic(path) as tmp, av.open(str(tmp), 'w', format='mp4', options={'movflags': '+faststart'}) as c:
-        pictures,sound = _picture_stream(c, fps, crf),None
+        pictures,sound = _picture_stream(c, fps, crf, lossless),None
         for i,im in enumerate(frames):
             im = _even(np.asarray(im))
             if i == 0:
