@@ -1,5 +1,6 @@
 "Bad and odd media, each made here: what comes back, what is said, and what is left on the disk"
 import errno, io, os, sys, threading, wave, zipfile
+from pathlib import Path
 
 import av
 import cv2
