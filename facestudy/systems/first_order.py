@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from ..core import InputError
-from ..method.generator import Discriminator
+from ..method.generator import Discriminator, with_detail
 from ..grids import Deformation, gaussians, inverse2x2, make_grid, shrink, spatial_softmax, warp
 from ..method.keypoints import bend, enlarge_to, equivariance_loss
 from ..method.encoders import conv_block
@@ -51,6 +51,12 @@ class Geometry:
         if not self.authors: return warp(image, flow)
         if flow.shape[1:3] != image.shape[2:]: flow = enlarge_to(flow.permute(0, 3, 1, 2), image).permute(0, 2, 3, 1)
         return F.grid_sample(image, flow.to(image.dtype), padding_mode='zeros', align_corners=self.aligned)
+
+    def places(self, flow)->torch.Tensor:
+        "Where in the image a flow (B, h, w, 2) looks, in the study's coordinates"
+        if not self.aligned: return flow
+        h,w = flow.shape[1:3]
+        return flow*flow.new_tensor([(w-1)/w, (h-1)/h])
 
     def shrink(self, image, scale:float)->torch.Tensor:
         "A smaller image (B, C, H*scale, W*scale) without aliasing"
@@ -320,9 +326,12 @@ class FirstOrder(KeypointSystem):
         "{'points': (B, K, 2), 'jacobians': (B, K, 2, 2)}; the face box is not used"
         return self.detector(image)
 
-    def render(self, source, source_kp, driving_kp):
-        "(B, 3, S, S) output frames"
-        return self.generator(source, *self.motion(source, source_kp, driving_kp))
+    def render(self, source, source_kp, driving_kp, canvas=None):
+        "Output frames (B, 3, S, S), or (B, 3, L, L) with the detail of a larger canvas where it can be seen"
+        flow,seen = self.motion(source, source_kp, driving_kp)
+        output = self.generator(source, flow, seen)
+        if canvas is None or canvas.shape[-1] <= output.shape[-1]: return output
+        return with_detail(canvas, self.generator.geometry.places(flow), output, seen)
 
     def losses(self, player, pairs:Pairs):
         "Image distances, equivariance of points and of Jacobians; adversarial terms, if any"
