@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['app', 'EXAMPLES', 'Device', 'System', 'Photo', 'Driving', 'Absolute', 'SuperRes', 'Side', 'TruthSide', 'Checkpoint',
            'Configuration', 'Imported', 'Geometry', 'ImageSide', 'Workers', 'Videos', 'Prepared', 'Metadata', 'Folder',
-           'Profile', 'Clips', 'Parametric', 'Seed', 'Steps', 'Fields', 'Systems', 'Trainable', 'StudyReleased',
-           'ReportReleased', 'ReportFolder', 'say', 'told_plainly', 'command', 'main', 'find_system', 'animate',
-           'reconstruct', 'import_first_order', 'prepare', 'data', 'parametric', 'gallery', 'recipe_fields', 'train',
-           'study', 'release', 'report', 'ablation', 'reports', 'bench']
+           'Profile', 'Clips', 'Parametric', 'Seed', 'Steps', 'Fields', 'Systems', 'Extra', 'Trainable',
+           'StudyReleased', 'ReportReleased', 'ReportFolder', 'say', 'told_plainly', 'command', 'main', 'find_system',
+           'animate', 'reconstruct', 'import_first_order', 'prepare', 'data', 'parametric', 'gallery', 'recipe_fields',
+           'train', 'study', 'release', 'report', 'ablation', 'reports', 'bench']
 
 # %% ../nbs/07_cli.ipynb #8508a94a
 import contextlib, functools, signal, sys, warnings
@@ -294,6 +294,9 @@ Steps = Annotated[int|None, typer.Option(metavar='N', help="training steps (defa
 Fields = Annotated[list[str], typer.Option('--set', metavar='FIELD=VALUE', show_default=False,
                    help='change a field of the recipe, for example lr=1e-3; may be given several times')]
 Systems = Annotated[str|None, typer.Option(metavar='A,B', help='systems to run, by name (default: all)')]
+Extra = Annotated[list[str], typer.Option('--extra', metavar='FILE', show_default=False,
+                  help='imported weights to measure beside the systems, as import-first-order writes them; may be '
+                       'given several times')]
 Trainable = Annotated[str, typer.Argument(metavar='SYSTEM',
                       help='the name of a row of the table, for example improved; or superres, the network that '
                            'doubles the side of a result; or landmarker or parser, the aids of some systems')]
@@ -356,11 +359,13 @@ def study(
     profile:Profile='quick', clips:Clips=None, parametric:Parametric=None, seed:Seed=0, steps:Steps=None,
     fields:Fields=(), device:Device='auto', systems:Systems=None, released:StudyReleased=None,
     minutes:Annotated[float|None, typer.Option(metavar='M', help='stop after so long; the same command goes on')]=None,
+    extra:Extra=(),
 ):
     "Train and measure what is missing, and keep the rows."
     from facestudy.study.study import study
     names = _chosen(systems)
-    rows = study(profile, names, clips, seed, device, parametric, released, minutes, **recipe_fields(fields, steps))
+    fields = recipe_fields(fields, steps)
+    rows = study(profile, names, clips, seed, device, parametric, released, minutes, tuple(extra), **fields)
     left = [s for s in names if s not in set(rows.system)]
     if left: say(f'the time is over; still to do: {", ".join(left)}. The same command goes on.')
     if len(rows): _print_scores(rows)
@@ -394,11 +399,12 @@ ReportFolder = Annotated[str|None, typer.Option(metavar='DIR', help='folder of t
 def report(
     profile:Profile='quick', clips:Clips=None, parametric:Parametric=None, seed:Seed=0, steps:Steps=None,
     fields:Fields=(), device:Device='auto', systems:Systems=None, out:ReportFolder=None, released:ReportReleased=None,
+    extra:Extra=(),
 ):
     "Make the missing rows, then render Table 1 and the error gallery."
     from facestudy.pages.report import errors, report
     overrides = recipe_fields(fields, steps)
-    page = report(profile, _chosen(systems), clips, seed, out, device, parametric, released, **overrides)
+    page = report(profile, _chosen(systems), clips, seed, out, device, parametric, released, tuple(extra), **overrides)
     print(page, errors(page.with_suffix('.rows.csv'), clips), sep='\n')
 
 # %% ../nbs/07_cli.ipynb #537d1c12

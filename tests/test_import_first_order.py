@@ -2,16 +2,24 @@
 import json
 from copy import deepcopy
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 import yaml
 from facestudy import cli
-from facestudy.core import InputError, seed_all
+from facestudy.core import InputError, seed_all, sha256, to_tensor
+from facestudy.data.embedded import embedded_store
 from facestudy.data.pairs import Pairs
-from facestudy.nets import load_net, net_meta
+from facestudy.measure.metrics import score_clip
+from facestudy.nets import load_net, net_meta, save_net
+from facestudy.pages.tables import table1
+from facestudy.study.study import check_extra, study
 from facestudy.systems.first_order import blur_kernel
-from facestudy.systems.import_first_order import NAME, import_first_order, parity, parity_folder, random_checkpoint, steps
+from facestudy.systems.import_first_order import (LABEL, NAME, import_first_order, parity, parity_folder,
+                                                  random_checkpoint, steps)
+from facestudy.training.system import CopySource
 
 HOURGLASS = dict(block_expansion=4, max_features=12, num_blocks=3, scale_factor=.25)
 CONFIG = {'model_params': {
@@ -26,7 +34,7 @@ STEPS = 'kp_source', 'kp_driving', 'jac_driving', 'flow', 'occlusion', 'predicti
 
 @pytest.fixture(scope='module')
 def published():
-    "Random weights with the blurs that the authors keep among them; a tenth of the steepness, so that nothing saturates"
+    "Random weights, and the blurs that the authors keep among them; heat maps are flat, so that many pixels count"
     torch.set_num_threads(1)
     k = blur_kernel(4)
     blur = torch.outer(k, k).expand(3, 1, -1, -1).clone()
@@ -165,7 +173,6 @@ def test_parity_with_the_authors_outputs(geometry):
 # what the file says, and what is refused
 
 def test_the_header_says_where_the_weights_came_from(published, tmp_path):
-    from facestudy.core import sha256
     checkpoint,config,out = write(tmp_path, published)
     meta = net_meta(import_first_order(checkpoint, config, out), 'system')
     assert meta['name'] == NAME and meta['imported']['checkpoint_sha256'] == sha256(checkpoint)
@@ -227,10 +234,13 @@ BAD_CONFIGS = [
     ('generator_params', 'estimate_occlusion_map', False, 'supports True alone'),
     ('common_params', 'num_channels', 1, 'supports 3 alone'), ('common_params', 'num_kp', None, 'lacks .*num_kp'),
     ('generator_params', 'dense_motion_params', None, 'lacks .*dense_motion_params'),
-    ('kp_detector_params', 'num_blocks', 'three', 'a positive number'), ('kp_detector_params', 'num_blocks', 9, '--size'),
+    ('kp_detector_params', 'num_blocks', 'three', 'a positive number'),
+    ('kp_detector_params', 'num_blocks', 9, '--size'),
     ('kp_detector_params', 'single_jacobian_map', True, 'supports False alone'),
-    ('kp_detector_params', 'scale_factor', .3, 'scale_factor'), ('kp_detector_params', 'scale_factor', .5, 'not the blur'),
-    (DENSE_PARAMS, 'max_features', 8, 'the configuration asks for'), (DENSE_PARAMS, 'kp_variance', .02, 'supports 0.01'),
+    ('kp_detector_params', 'scale_factor', .3, 'scale_factor'),
+    ('kp_detector_params', 'scale_factor', .5, 'not the blur'),
+    (DENSE_PARAMS, 'max_features', 8, 'the configuration asks for'),
+    (DENSE_PARAMS, 'kp_variance', .02, 'supports 0.01'),
     (DENSE_PARAMS, 'attention', True, 'unknown')]
 
 @pytest.mark.parametrize('section,key,value,says', BAD_CONFIGS)
@@ -239,7 +249,9 @@ def test_a_configuration_that_does_not_fit_is_refused(published, tmp_path, secti
     with pytest.raises(InputError, match=says) as e: import_first_order(*files)
     assert '\n' not in str(e.value) and not files[2].exists()
 
-@pytest.mark.parametrize('damage', [lambda b: b[:len(b)//2], lambda b: b[:100], lambda b: b'PK' + b[:50], lambda b: b'\x80' + b])
+DAMAGE = [lambda b: b[:len(b)//2], lambda b: b[:100], lambda b: b'PK' + b[:50], lambda b: b'\x80' + b]
+
+@pytest.mark.parametrize('damage', DAMAGE)
 def test_a_damaged_checkpoint_is_one_sentence(published, tmp_path, damage):
     checkpoint,config,out = write(tmp_path, published)
     checkpoint.write_bytes(damage(checkpoint.read_bytes()))
@@ -255,6 +267,32 @@ def test_from_a_shell_to_an_animated_photo(published, tmp_path, capsys):
     system = load_net(out, 'system')
     frames = list(system.animate(torch.rand(3, 96, 96), torch.rand(3, 3, 96, 96), relative=True))
     assert len(frames) == 3 and frames[0].shape == (96, 96, 3)
+
+@pytest.mark.slow
+def test_a_row_like_any_other(published, embedded, tmp_path, monkeypatch):
+    "It looks at 96 px, and is scored at the 32 px of the table"
+    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'runs'))
+    out = import_first_order(*write(tmp_path, published))
+    rows = study('smoke', ['copy_source'], device='cpu', parametric=False, extra=[out])
+    assert rows.label.unique().tolist() == ['Copy-source (still photo)', LABEL]
+    line = table1(rows).loc[NAME]
+    assert line.PSNR > 0 and line[['steps', 'pairs', 'minutes']].isna().all() and set(rows.large) == {64, 0}
+    store,finer = embedded_store(32),embedded_store(96)
+    s = min(store.segments('test'), key=len)
+    truth,seen = (np.array(o.frames(s.name)[s.start:s.stop]) for o in (store, finer))
+    system,scored = load_net(out, 'system'),rows[(rows.system == NAME) & (rows['clip'] == s.name)].psnr.values
+    def psnr_of(x):
+        made = system.animate(to_tensor(x[0]), map(to_tensor, x), size=32)
+        return score_clip(truth, np.stack(list(made))).psnr.values
+    assert np.abs(psnr_of(seen)-scored).max() < 1e-5 < np.abs(psnr_of(truth)-scored).max()
+    again = study('smoke', ['copy_source'], device='cpu', parametric=False, extra=[out])
+    pd.testing.assert_frame_equal(rows, again)                                 # read, not measured again
+
+def test_only_imported_weights_are_extra(published, tmp_path):
+    out = import_first_order(*write(tmp_path, published))
+    save_net(tmp_path/'copy.safetensors', CopySource(32), 'system')
+    with pytest.raises(InputError, match='--systems asks for its row'): check_extra([tmp_path/'copy.safetensors'])
+    with pytest.raises(InputError, match='one row for imported weights of one name'): check_extra([out, out])
 
 def test_the_shell_refuses_in_one_line(published, tmp_path, capsys):
     checkpoint,config,out = (str(f) for f in write(tmp_path, {KP: published[KP]}))

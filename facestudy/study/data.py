@@ -60,10 +60,11 @@ def with_people(
 def open_data(
     profile:str,    # A name in `PROFILES`
     clips=None,     # As `open_clips`
-    parametric=None # As `with_people`
+    parametric=None,# As `with_people`
+    size=None       # Side of the images, pixels; None: the profile's
 ):                  # A `ClipStore` or a `JoinedStore` of the groups 'real' and 'parametric'
     "All that a study trains and tests on. Raises `InputError` for an unknown profile and where data cannot be had"
-    size = profile_named(profile).size
+    size = size or profile_named(profile).size
     real = open_clips(clips, size)
     if not with_people(parametric, clips): return real
     from facestudy.people.clips import default_parametric      # the renderer is not needed without people
