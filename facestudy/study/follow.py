@@ -41,7 +41,7 @@ def gaze_moved(
     out,   # uint8 (T, S, S, 3)
     a,     # (T, 68, 2) landmarks of the truth
     b      # (T, 68, 2) of the output
-)->float: # 1 all, 0 still, negative worse; NaN where eyes are too small, or move less than the least difference that counts
+)->float: # 1 all, 0 still, negative worse; NaN where eyes are too small or hardly move
     "Share of the pupils' motion that arrives"
     still = pupil_error(truth, np.repeat(truth[:1], len(truth), 0), a, np.repeat(a[:1], len(a), 0))[1:]
     error = pupil_error(truth, out, a, b)[1:]
@@ -139,5 +139,6 @@ def note_minute(
     "Tell the latest minute of a training and keep it"
     line = minute_line(trainer.system.name, trainer.recipe.steps, trainer.minutes[-1])
     add_line(folder/'training.log', line)
-    with atomic(folder/'minutes.csv') as tmp: pd.DataFrame(trainer.minutes).to_csv(tmp, index=False, float_format='%.6g')
+    table = pd.DataFrame(trainer.minutes)
+    with atomic(folder/'minutes.csv') as tmp: table.to_csv(tmp, index=False, float_format='%.6g')
     say(line)
