@@ -73,10 +73,10 @@ DATA_WORDS = 'the embedded face clips and rendered people, see `data/README.md`'
 CLIPS_CARD = """
 ## Clips
 
-Beside the embedded clips and rendered people, these weights know {clips} clips of {people} people from a folder. They \
-belong to others, are no part of this project, and no package holds them: this set of weights cannot be rebuilt from \
-package names. `facestudy study --wild --clips DIR` trains such weights on a folder of your own. Here is each clip, with \
-the licence that its public source states.
+Beside the embedded clips and rendered people, these weights know {clips} clips of {people} people from a folder. \
+They belong to others, are no part of this project, and no package holds them: this set of weights cannot be rebuilt \
+from package names. `facestudy study --wild --clips DIR` trains such weights on a folder of your own. Here is each \
+clip, with the licence that its public source states.
 
 | clip | person | side | licence | source | notes |
 |---|---|---|---|---|---|
@@ -89,7 +89,8 @@ def clips_card(
     "The part of a card that lists clips"
     if not clips: return ''
     def row(clip): return '| ' + ' | '.join(str(v).replace('|', '/') for v in clip.values()) + ' |'
-    return CLIPS_CARD.format(clips=len(clips), people=len({c['identity'] for c in clips}), rows='\n'.join(map(row, clips)))
+    people = {clip['identity'] for clip in clips}
+    return CLIPS_CARD.format(clips=len(clips), people=len(people), rows='\n'.join(map(row, clips)))
 
 # %% ../../nbs/study/07_release.ipynb #869a97ed
 CARD = """\
@@ -139,7 +140,8 @@ def card(
     same = {k: m[k] for k in ('profile', 'steps', 'device', 'versions', 'data', 'seed', 'run')}
     clips = m.get('clips', [])
     more = f'; and {len(clips)} clips of a folder, listed below' if clips else ''
-    return CARD.format(data_words=DATA_WORDS+more, clips=clips_card(clips), label=entry.label, note=entry.note, cls=m['class'], size=m['settings']['size'], batch=batch,
+    return CARD.format(label=entry.label, note=entry.note, cls=m['class'], size=m['settings']['size'], batch=batch,
+                       data_words=DATA_WORDS+more, clips=clips_card(clips),
                        pairs=m['steps']*batch, minutes=m['seconds']/60, chosen=chosen, untrained=untrained, last=last,
                        megabytes=path.stat().st_size/1e6, digest=sha256(path), scores='\n'.join(scores),
                        settings='\n'.join(settings), **same)
