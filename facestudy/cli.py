@@ -381,7 +381,8 @@ def train(
     overrides,films = recipe_fields(fields, steps),chosen_clips(clips, licences, wild)
     beside_others(nice, threads)
     path = _train_part(system, profile, films, seed, device, parametric, minutes, overrides)
-    path = path or fit_named(system, profile, films, seed, device, parametric, minutes, aloud, **overrides)
+    path = path or fit_named(system, profile, films, seed, device, parametric, minutes=minutes, say=aloud,
+                             **overrides)
     if path: print(path)
 
 # %% ../nbs/07_cli.ipynb #fd8b0b12
@@ -402,7 +403,7 @@ def study(
     from facestudy.study.study import study
     names,overrides,films = _chosen(systems),recipe_fields(fields, steps),chosen_clips(clips, licences, wild)
     beside_others(nice, threads)
-    rows = study(profile, names, films, seed, device, parametric, released, minutes, aloud, **overrides)
+    rows = study(profile, names, films, seed, device, parametric, released, minutes, say=aloud, **overrides)
     left = [s for s in names if s not in set(rows.system)]
     if left: say(f'the time is over; still to do: {", ".join(left)}. The same command goes on.')
     if len(rows): _print_scores(rows)

@@ -118,7 +118,9 @@ def fit(
     folder = runs_dir()/run.id
     final,state = folder/'system.safetensors',folder/'training.safetensors'
     if final.exists(): return final
-    if time.time() >= deadline: return None
+    if time.time() >= deadline:
+        if say: say(f'{run.system}: the time was over before it began; the same command goes on.')
+        return None
     trainer = trainer_of(run, store, device)
     if say: say(f'{run.system}: a line a minute goes to {folder/"training.log"}.')
     try: log = train_run(run, trainer, state, deadline, say)
