@@ -160,7 +160,7 @@ def test_checkpoint(tmp_path, drawn, trained):
     args = drawn.frames('p4-m0'),drawn.faces('p4-m0')
     assert (find_landmarks(back, *args) == find_landmarks(trained[0], *args)).all() and not back.training
     (tmp_path/'x.safetensors').write_bytes(f.read_bytes()[:100])
-    older = {'kind': 'landmarker', 'version': 1, 'width': 8}
+    older = {'kind': 'landmarker', 'version': 2, 'width': 8}
     for name,change in dict(o={}, y={'kind': 'superres'}, z={'width': 12}, v={'version': 0}).items():
         save_tensors(tmp_path/f'{name}.safetensors', back.state_dict(), older | change)
     assert (find_landmarks(load_net(tmp_path/'o.safetensors'), *args) == find_landmarks(trained[0], *args)).all()

@@ -248,7 +248,8 @@ def released_file(
 def released_rows(
     path,  # As `released_file`
     store, # As `facestudy.study.data.open_data`
-    device='auto'
+    device='auto',
+    large=None # As `facestudy.study.scores.measure`
 )->pd.DataFrame: # As `facestudy.study.scores.rows_from`
     "The rows of released weights on the tests of a store, computed at most once on this machine"
     meta = net_meta(path, 'system')
@@ -256,4 +257,4 @@ def released_rows(
     if (folder/'rows.csv').exists(): return pd.read_csv(folder/'rows.csv')
     write_text(folder/'run.json', json.dumps(meta['settings'], indent=1))
     with atomic(folder/'log.csv') as tmp: pd.DataFrame(meta['log']).to_csv(tmp, index=False)
-    return rows_from(path, folder, store, pick_device(device), 'released')
+    return rows_from(path, folder, store, pick_device(device), 'released', large)

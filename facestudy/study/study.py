@@ -14,8 +14,8 @@ import pandas as pd
 from ..core import atomic, device_name, pick_device, short_hash, versions, write_text
 from ..method.superres import face_patches, train_superres
 from ..nets import save_net
-from .data import group_of, open_clips, open_data
-from .follow import add_line, motion_measure, note_minute
+from .data import group_of, larger_clips, open_clips, open_data
+from .follow import motion_measure, note_minute
 from .profiles import profile_named
 from .release import released_file, released_rows
 from .runs import CODE, Run, plan, runs_dir
@@ -139,7 +139,8 @@ def rows_of(
     store,            # As `facestudy.study.data.open_data`
     device='auto',
     deadline=math.inf,# As `fit`
-    say=None          # As `fit`
+    say=None,         # As `fit`
+    large=None        # As `facestudy.study.scores.measure`
 )->pd.DataFrame: # As `facestudy.study.scores.rows_from`; None where the deadline came first
     "A run's rows, computed at most once on this machine"
     folder = runs_dir()/run.id
@@ -147,7 +148,7 @@ def rows_of(
     if (folder/'rows.csv').exists(): return pd.read_csv(folder/'rows.csv')
     device = pick_device(device)
     weights = fit(run, store, device, deadline, say)
-    return None if weights is None else rows_from(weights, folder, store, device)
+    return None if weights is None else rows_from(weights, folder, store, device, large=large)
 
 # %% ../../nbs/study/08_study.ipynb #ee470385
 def prepare_runs(
@@ -186,10 +187,11 @@ def study(
 )->pd.DataFrame: # All rows; those of the runs that were finished in time
     "Take every missing run in order; finished ones are read"
     store,runs = prepare_runs(profile, systems, clips, seed, overrides, parametric, released is False)
-    deadline = deadline_in(minutes)
+    deadline,large = deadline_in(minutes),larger_clips(profile, clips)
     def one(run):
         kept = released_file(run.system, run.profile) if released else None
-        return released_rows(kept, store, device) if kept else rows_of(run, store, device, deadline, say)
+        if kept: return released_rows(kept, store, device, large)
+        return rows_of(run, store, device, deadline, say, large)
     done = [rows for rows in map(one, runs) if rows is not None]
     if not done: return pd.DataFrame({'system': []})
     rows = pd.concat(done, ignore_index=True)

@@ -57,10 +57,11 @@ def remake(
     device='cpu',
     relative=None # Add the driver's motion to the source's pose? None: as `Take.relative`
 )->np.ndarray: # uint8 (T, S, S, 3)
-    "The output of a system for a take"
+    "The output of a system for a take, at the side of its truth"
     boxes = torch.as_tensor(take.driving_faces).float().to(device)
     drive = (to_tensor(frame).to(device) for frame in take.driving)
     face = torch.as_tensor(take.faces[0]).float().to(device)
     photo = to_tensor(take.truth[0]).to(device)
-    made = system.animate(photo, drive, face, boxes, relative=take.relative if relative is None else relative)
+    relative = take.relative if relative is None else relative
+    made = system.animate(photo, drive, face, boxes, relative=relative, size=take.truth.shape[1])
     return np.stack(list(made))
