@@ -19,7 +19,7 @@ from facestudy.data.clips import build_store
 from facestudy.core import ROOT, save_tensors
 from facestudy.media import Video, read_video, write_video
 from facestudy.people.head import head_asset
-from facestudy.study.data import with_people
+from facestudy.study.data import Filmed, with_people
 from facestudy.method.superres import SuperResolution
 from facestudy.nets import save_net
 from facestudy.training.system import CopySource
@@ -260,6 +260,45 @@ def test_people_by_default_with_the_embedded_clips_alone(capsys, tmp_path, monke
     assert [with_people(p, c) for c,p in asked] == [True, True, False, False]
     refused = 'facestudy: superres is trained on the clips alone; leave --parametric out.'
     assert run(capsys, 'train', 'superres', '--parametric')[2] == [refused]
+
+# trainings that last
+
+def test_a_training_that_is_stopped_and_goes_on(capsys, made, tmp_path, monkeypatch):
+    "A line a minute on stderr and in the run's folder; the result alone on stdout"
+    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'runs'))
+    monkeypatch.setenv('FACESTUDY_CACHE', str(tmp_path/'cache'))
+    argv = ['train', 'improved', '--profile', 'smoke', '--clips', made/'clips', '--steps', 3, '--device', 'cpu']
+    code,out,err = run(capsys, *argv, '--minutes', 0)
+    assert (code, out, err) == (0, '', ['facestudy: improved: the time was over before it began; the same command goes on.'])
+    monkeypatch.setattr('facestudy.study.study.MINUTE', 0)
+    code,out,err = run(capsys, *argv, '--minutes', 9, '--threads', 1)
+    assert code == 0 and out.strip().endswith('system.safetensors') and len(err) == 4
+    assert err[3].startswith('facestudy: improved: step 3 of 3') and 'moved: rotation -' in err[3]
+    log = Path(out.strip()).with_name('training.log')
+    assert str(log) in err[0] and len(log.read_text().splitlines()) == 3
+
+def test_nice_and_threads_are_handed_on(capsys, made, tmp_path, monkeypatch):
+    import facestudy.study.study
+    nice,asked = [],[]
+    monkeypatch.setattr(os, 'nice', nice.append)
+    monkeypatch.setattr(torch, 'set_num_threads', nice.append)
+    def study(profile, names, clips, *a, **kw):
+        asked.append(clips)
+        return pd.DataFrame({'system': []})
+    monkeypatch.setattr(facestudy.study.study, 'study', study)
+    code,_,err = run(capsys, 'study', '--systems', 'improved', '--nice', 7, '--threads', 3)
+    assert code == 0 and nice == [7, 3] and asked == [None] and 'still to do: improved' in err[0]
+    run(capsys, 'study', '--systems', 'improved', '--clips', 'c', '--licences', 'free')
+    run(capsys, 'study', '--systems', 'improved', '--clips', 'c', '--wild')
+    assert nice == [7, 3] and asked[1:] == [Filmed('c', 'free'), Filmed('c', 'free', embedded=True)]
+    for wrong in (['--nice', 20], ['--nice', -1], ['--threads', 0], ['--minutes', -1], ['--licences', 'mine']):
+        assert run(capsys, 'study', *wrong)[0] == 2
+    said = ['facestudy: --wild and --licences choose among the clips of a folder; name it with --clips.']
+    assert run(capsys, 'train', 'improved', '--wild')[2] == said == run(capsys, 'release', '--licences', 'free')[2]
+
+def test_what_is_trained_in_one_go_takes_no_minutes(capsys):
+    for name in ('superres', 'landmarker'):
+        assert run(capsys, 'train', name, '--minutes', 5)[2] == [f'facestudy: {name} is trained in one go; leave --minutes out.']
 
 def test_parametric_hands_on_what_was_asked(capsys, tmp_path, monkeypatch):
     asked = {}

@@ -4,16 +4,19 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from facestudy import cli
 from facestudy.core import InputError, load_tensors
 from facestudy.cli import find_system
+from facestudy.media import write_video
 from facestudy.study.release import LIMIT, card, finished, metrics_of, release, release_aid
 from facestudy.pages.report import report
-from facestudy.study.data import open_data
+from facestudy.study.data import Filmed, group_of, open_data, own_store, split_in_words, wild_clips
 from facestudy.study.release import released_file
 from facestudy.study.runs import checkpoints_dir, plan, runs_dir
 from facestudy.study.scores import TIMINGS
 from facestudy.study.study import study
 from facestudy.nets import load_net, net_meta
+from test_clips import film
 
 NAMES = ['copy_source', 'suggested', 'few_shot']
 
@@ -93,3 +96,101 @@ def test_the_best_of_several_runs(shipped):
     psnr = [metrics_of(pd.read_csv(f/'rows.csv'))['real']['psnr'] for f in found]
     assert len(found) == 2 and psnr == sorted(psnr, reverse=True)
     assert finished('suggested', 'smoke', 'other data') == []
+
+# weights that know the clips of a folder too
+
+MANIFEST = """name,identity,split,licence,source,notes
+ann,ann,train,MIT (a|b),https://example.org/ann,dark
+bob,bob,train,Apache-2.0; origin not stated,/disk/films/bob.mp4,
+cyd,cyd,val,CC BY 4.0,,
+dee,dee,train,GPL-3.0,,
+"""
+
+@pytest.fixture(scope='module')
+def wild(embedded, people, tmp_path_factory):
+    "A system trained on a folder's clips too, and released; no study weights are there"
+    d = tmp_path_factory.mktemp('wild')
+    (d/'clips').mkdir()
+    (d/'clips'/'manifest.csv').write_text(MANIFEST)
+    for i,name in enumerate(['ann', 'bob', 'cyd', 'dee']): write_video(d/'clips'/f'{name}.mp4', film(dx=i-1), 25)
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv('FACESTUDY_RUNS', str(d/'runs'))
+        m.setenv('FACESTUDY_CHECKPOINTS', str(d/'checkpoints'))
+        rows = study('smoke', ['improved'], wild_clips(d/'clips'), device='cpu', steps=2)
+        table = release('smoke', ['improved'], wild_clips(d/'clips'))
+        m.setenv('FACESTUDY_RUNS', str(d/'none'))                              # a newcomer has the files alone
+        yield d,rows,table
+    for licences in ('free', 'clear'): shutil.rmtree(own_store(d/'clips', 32, licences).folder)
+
+def test_wild_data(wild, embedded):
+    "Half of a batch is rendered; the other half draws from embedded and own clips as one crowd"
+    d,rows,_ = wild
+    store = open_data('smoke', wild_clips(d/'clips'))
+    segments = store.segments('train')
+    assert {s.group for s in segments} == {'real', 'parametric'}
+    filmed = {s.identity for s in segments if s.group == 'real'}
+    assert {'ann', 'bob'} < filmed and not filmed & {'cyd', 'dee'} and len(filmed) == 2+embedded.table.identity.nunique()
+    assert 'tested on 1 clips of 1 people never seen in training' in split_in_words(store)
+    assert {'cyd', *embedded.table.name} == set(rows['clip'][rows['test'] == 'real'])
+    without = open_data('smoke', wild_clips(d/'clips'), parametric=False)
+    assert {s.group for s in without.segments('train')} == {'real'} and group_of(without, 'real').size == 32
+    assert len({store.digest, without.digest, open_data('smoke', wild_clips(d/'clips', 'clear')).digest}) == 3
+
+def test_wild_weights_have_a_place_and_a_card_of_their_own(wild):
+    d,_,table = wild
+    assert table.system.tolist() == ['improved']                               # aids travel with the study weights
+    assert {f.relative_to(d/'checkpoints').as_posix() for f in (d/'checkpoints').rglob('*.*')} == {
+        'wild/improved.safetensors', 'wild/improved.md'}
+    clips = net_meta(d/'checkpoints'/'wild'/'improved.safetensors', 'system')['clips']
+    assert [c['name'] for c in clips] == ['ann', 'bob', 'cyd']
+    text = (d/'checkpoints'/'wild'/'improved.md').read_text()
+    for line in ('| ann | ann | train | MIT (a/b) | https://example.org/ann | dark |',
+                 '| bob | bob | train | Apache-2.0; origin not stated |  |  |', '| cyd | cyd | test | CC BY 4.0 |  |  |'):
+        assert line in text
+    assert 'cannot be rebuilt from package names' in ' '.join(text.split()) and '3 clips of 3 people' in text
+    assert 'dee' not in text and '/disk' not in text and str(d) not in text
+
+def test_only_free_clips_are_released(wild):
+    "Neither a folder as it is, nor one of which any licence was taken"
+    d,_,_ = wild
+    for clips in (str(d/'clips'), Filmed(str(d/'clips'), 'free'), wild_clips(d/'clips', 'any')):
+        with pytest.raises(InputError, match='--licences free or clear'): release('smoke', ['improved'], clips)
+    with pytest.raises(InputError, match='--systems improved --wild --clips DIR'):
+        release('smoke', ['improved'], wild_clips(d/'clips', 'clear'))         # other data: nobody trained on them
+
+def test_both_sets_count_for_the_limit(wild, monkeypatch):
+    monkeypatch.setenv('FACESTUDY_RUNS', str(wild[0]/'runs'))
+    monkeypatch.setattr('facestudy.study.release.LIMIT', 1000)
+    with pytest.raises(InputError, match='the limit'): release('smoke', ['improved'], wild_clips(wild[0]/'clips'))
+
+def test_wild_comes_before_study_and_its_absence_is_told(wild, capsys):
+    d,_,_ = wild
+    kept,other = d/'checkpoints'/'wild'/'improved.safetensors',d/'checkpoints'/'improved.safetensors'
+    assert find_system('improved') == find_system('improved', 'wild') == kept
+    with pytest.raises(InputError, match=r'no study weights .* \(released: wild\)'): find_system('improved', 'study')
+    shutil.copy(kept, other)
+    assert find_system('improved') == kept and find_system('improved', 'study') == other
+    assert capsys.readouterr().err == ''
+    kept.rename(d/'away')
+    try:
+        assert find_system('improved') == other
+        assert 'improved: it has no wild weights, so its study weights are used' in capsys.readouterr().err
+        assert find_system('improved', 'study') == other and capsys.readouterr().err == ''
+        with pytest.raises(InputError, match=r'no wild weights .* \(released: study\)'): find_system('improved', 'wild')
+    finally:
+        (d/'away').rename(kept)
+        other.unlink()
+
+def test_what_was_trained_here_comes_first(wild, monkeypatch):
+    d,_,_ = wild
+    monkeypatch.setenv('FACESTUDY_RUNS', str(d/'mine'))
+    own = d/'mine'/'quick-improved-1'/'system.safetensors'
+    own.parent.mkdir(parents=True)
+    shutil.copy(d/'checkpoints'/'wild'/'improved.safetensors', own)
+    assert find_system('improved') == own and find_system('improved', 'wild') != own
+
+def test_released_by_the_command(wild, capsys, monkeypatch):
+    d,_,_ = wild
+    monkeypatch.setenv('FACESTUDY_RUNS', str(d/'runs'))
+    assert cli.main(['release', '--profile', 'smoke', '--wild', '--clips', str(d/'clips')]) == 0
+    assert 'improved' in capsys.readouterr().out

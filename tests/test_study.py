@@ -17,6 +17,7 @@ from facestudy.data.pairs import draw_pairs
 from facestudy.pages.render import render
 from facestudy.pages.report import report, report_name
 from facestudy.study.data import group_of, open_clips, open_data, split_in_words
+from facestudy.study.follow import motion_measure
 from facestudy.study.profiles import PROFILES
 from facestudy.study.runs import plan
 from facestudy.study.scores import REGION_SCORES, TIMINGS, measure
@@ -349,6 +350,60 @@ def test_stopped_by_the_clock_and_taken_up(embedded, tmp_path, monkeypatch):
     a = study('smoke', ['improved'], minutes=10, **args)
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'b'))
     pd.testing.assert_frame_equal(a.drop(columns=TIMINGS), study('smoke', ['improved'], **args).drop(columns=TIMINGS))
+
+def test_a_followed_study_says_where_it_stands(embedded, people, tmp_path, monkeypatch):
+    "A line for every step, on the screen and in the run's folder; the rows are those of a study that was silent"
+    monkeypatch.setattr('facestudy.study.study.MINUTE', 0)
+    monkeypatch.setenv('FACESTUDY_CHECKPOINTS', str(tmp_path/'checkpoints'))
+    (tmp_path/'checkpoints').mkdir()
+    shutil.copy(fit_aid('landmarker', tmp_path, small=True, device='cpu'), tmp_path/'checkpoints'/'landmarker.safetensors')
+    said,args = [],dict(device='cpu', steps=3)
+    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'a'))
+    heard = study('smoke', ['improved'], say=said.append, **args)
+    folder = tmp_path/'a'/heard.run.iloc[0]
+    assert str(folder/'training.log') in said[0] and len(said) == 4
+    assert [line[20:] for line in (folder/'training.log').read_text().splitlines()] == said[1:]
+    minutes = pd.read_csv(folder/'minutes.csv')
+    assert minutes.step.tolist() == [1, 2, 3] and minutes.pairs.tolist() == [2, 4, 6]
+    assert minutes[['seconds', 'lr', 'pixels', 'psnr', 'moved_translation']].notna().all(axis=None)
+    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'b'))
+    silent = study('smoke', ['improved'], **args)
+    pd.testing.assert_frame_equal(heard.drop(columns=TIMINGS), silent.drop(columns=TIMINGS))
+    assert not (tmp_path/'b'/heard.run.iloc[0]/'minutes.csv').exists()
+
+
+def test_without_a_landmark_detector_nothing_is_said_of_motion(embedded, people, tmp_path, monkeypatch):
+    monkeypatch.setenv('FACESTUDY_CHECKPOINTS', str(tmp_path))
+    moved = motion_measure(JoinedStore([embedded, people], ['real', 'parametric']))(CopySource(32), 'cpu')
+    assert len(moved) == 5 and all(np.isnan(v) for v in moved.values())
+
+
+def test_the_best_weights_stay_beside_the_last(embedded, tmp_path, monkeypatch):
+    "Where a later step is worse, the file of the best says which step it is of; else there is no such file"
+    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path))
+    scores = iter([20., 22., 21., 21.])                                        # steps 0 to 3
+    monkeypatch.setattr('facestudy.training.trainer.held_out_psnr', lambda *_: next(scores))
+    last = fit(plan('improved', 'smoke', embedded, steps=3), embedded, 'cpu')
+    best = last.with_name('best.safetensors')
+    meta = load_tensors(best)[1]
+    assert (meta['steps'], meta['held_out'], meta['run']) == (1, 22., last.parent.name)
+    assert load_net(best, 'system').name == 'improved'
+    scores = iter([20., 21., 22., 23., 24.])
+    monkeypatch.setattr('facestudy.training.trainer.held_out_psnr', lambda *_: next(scores))
+    last = fit(plan('improved', 'smoke', embedded, steps=4), embedded, 'cpu')
+    assert last.exists() and not last.with_name('best.safetensors').exists()
+
+
+def test_threads_change_no_name_and_hardly_a_number(embedded, tmp_path, monkeypatch):
+    psnr = []
+    for threads in (1, 2):
+        monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/str(threads)))
+        torch.set_num_threads(threads)
+        try: rows = study('smoke', ['improved'], device='cpu', parametric=False, steps=4)
+        finally: torch.set_num_threads(1)
+        psnr.append(rows.set_index(['run', 'clip', 'frame']).psnr)
+    assert psnr[0].index.equals(psnr[1].index) and np.abs(psnr[0]-psnr[1]).max() < .01
+
 
 def test_people_of_the_smoke_study(embedded, people):
     "The rendered ones, not the crayons"

@@ -20,7 +20,7 @@ from facestudy.training.trainer import Trainer
 
 # One stage of the ResNet instead of four: a checkpoint of a few hundred kilobytes instead of 180 MB
 TINY = dict(size=32, encoder_stages=1, motion_widths=[8, 16], generator_widths=[8, 16], perceptual=0., pixels=1.)
-RELEASED = sorted((ROOT/'data'/'checkpoints').glob('*.safetensors'))
+RELEASED = sorted((ROOT/'data'/'checkpoints').rglob('*.safetensors'))
 
 
 def toy_store():
@@ -98,6 +98,44 @@ def test_same_seed_same_weights_other_seed_others():
     a,b,c = trainer(steps=2),trainer(steps=2),trainer(steps=2, seed=2)
     for t in (a, b, c): t.run()
     assert same_weights(a, b) and not same_weights(a, c)
+
+
+def test_a_follower_changes_nothing(tmp_path):
+    "Neither weights nor log know whether somebody heard of every step; the best weights survive an interruption"
+    heard,alone = trainer(),trainer()
+    alone.run(measure_every=2)
+    trainer().run(tmp_path/'state.safetensors', measure_every=2, until=5, tell=lambda t: None, tell_every=0)
+    heard.run(tmp_path/'state.safetensors', measure_every=2, tell=lambda t: None, tell_every=0)
+    assert same_weights(alone, heard) and same_log(alone, heard)
+    assert [r['step'] for r in heard.minutes] == list(range(1, 9)) and alone.minutes == []
+    best = max(alone.log, key=lambda r: r['psnr'])
+    for t in (alone, heard):
+        assert (t.best['step'], t.best['psnr']) == (best['step'], best['psnr'])
+        with t.wearing(t.best['weights']) as system: assert held_out_psnr(system, t.sample) == best['psnr']
+    assert same_weights(alone, heard)                                   # what the system wore is taken off again
+
+
+def test_a_best_before_the_last(tmp_path):
+    "A training whose later steps do harm keeps the weights from before"
+    t = trainer(steps=4)
+    scores = iter([20., 22., 21., 21.5])
+    t.keep_if_best = lambda system, psnr, keep=t.keep_if_best: keep(system, next(scores))
+    t.run(measure_every=1)
+    assert (t.best['step'], t.best['psnr']) == (2, 22.)
+    assert any(not torch.equal(v, t.average[k]) for k,v in t.best['weights'].items())
+
+
+def test_a_checkpoint_from_before_there_was_a_best(tmp_path):
+    f = tmp_path/'state.safetensors'
+    trainer(steps=4).run(f, measure_every=1, until=2)
+    tensors,meta = load_tensors(f)
+    del meta['minutes']
+    meta['state']['items'] = [item for item in meta['state']['items'] if item[0] != 'best']
+    save_tensors(f, {k: v for k,v in tensors.items() if not k.startswith('.best')}, meta)
+    resumed,whole = trainer(steps=4),trainer(steps=4)
+    resumed.run(f, measure_every=1)
+    whole.run(measure_every=1)
+    assert same_weights(whole, resumed) and same_log(whole, resumed) and resumed.best['step'] > 2
 
 
 def test_checkpoint_of_another_run(tmp_path):

@@ -60,7 +60,7 @@ def find_videos(
     return found
 
 # %% ../../nbs/data/03_clips.ipynb #c6bc7669
-_COLUMNS = ['name', 'identity', 'split', 'source', 'licence', 'reason']
+_COLUMNS = ['name', 'identity', 'split', 'source', 'licence', 'notes', 'reason']
 
 def _check_manifest(m, path):
     "Raise `InputError` for a manifest that cannot be followed"
@@ -82,12 +82,12 @@ def _read_manifest(path):
     return m[[o for o in _COLUMNS if o in m]]
 
 # %% ../../nbs/data/03_clips.ipynb #31320684
-_JOB = {'split': '', 'source': '', 'licence': '', 'start': 0, 'stop': 0, 'hidden': '', 'reason': ''}
+_JOB = {'split': '', 'source': '', 'licence': '', 'notes': '', 'start': 0, 'stop': 0, 'hidden': '', 'reason': ''}
 
 # %% ../../nbs/data/03_clips.ipynb #647910ad
 def video_jobs(
     folder # Videos, and perhaps a manifest.csv
-)->pd.DataFrame: # name, path, identity, split, source, licence, start, stop, hidden, reason
+)->pd.DataFrame: # name, path, identity, split, source, licence, notes, start, stop, hidden, reason
     "One row for each video of a folder and each row of its manifest; `split` is empty where nothing decides yet"
     found,manifest = find_videos(folder),Path(folder)/'manifest.csv'
     jobs = pd.DataFrame({'name': list(found), 'here': 1})

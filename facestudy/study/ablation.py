@@ -331,7 +331,7 @@ def keep(
         with atomic(folder/f'{k}.csv') as tmp: result[k].to_csv(tmp, index=False, float_format='%.6g')
     with atomic(folder/'look.npz') as tmp: np.savez_compressed(tmp, **result['look'])
     write_text(folder/'run.json', json.dumps(result['run'], indent=1))
-    (runs_dir()/result['run']['run']/'system.safetensors').unlink(missing_ok=True)
+    for which in ('system', 'best'): (runs_dir()/result['run']['run']/f'{which}.safetensors').unlink(missing_ok=True)
 
 # %% ../../nbs/study/11_ablation.ipynb #6e6c9c77
 def tasks_of(
