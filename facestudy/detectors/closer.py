@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UPRIGHT', 'LOOKED', 'FLIPPED', 'SQUARE', 'square_of', 'square_in_box', 'out_of', 'into', 'cut', 'balanced', 'middle',
-           'Closer', 'look_closely', 'Spoil', 'spoiled_squares', 'closer_loss']
+           'Closer', 'look_closely', 'Spoil', 'chained', 'spoiled_squares', 'closer_loss']
 
 # %% ../../nbs/detectors/06_closer.ipynb #b0ac3cc9
 from typing import NamedTuple
@@ -164,8 +164,11 @@ def _off(n, spoil):
     turn = turned(torch.randn(n)*spoil.turn*wide, flip)*torch.exp(torch.randn(n)*spoil.size*wide)[:, None, None]
     return torch.cat([turn, (torch.randn(n, 2)*spoil.shift*wide[:, None])[..., None]], -1),flip < 0
 
-def _chain(a, b):
-    "The map (n, 2, 3) that applies `b` first, then `a`"
+def chained(
+    a, # (n, 2, 3)
+    b  # (n, 2, 3)
+)->torch.Tensor: # (n, 2, 3)
+    "The map that applies `b` first, then `a`"
     return torch.cat([a[:, :, :2]@b[:, :, :2], a[:, :, :2]@b[:, :, 2:]+a[:, :, 2:]], -1)
 
 # %% ../../nbs/detectors/06_closer.ipynb #797c769c
@@ -228,7 +231,7 @@ def spoiled_squares(
     "Squares to learn from"
     n = len(images)
     off,mirrored = _off(n, spoil)
-    square,bend = _chain(square_of(points), off),_bent(n, spoil.bend, SQUARE)
+    square,bend = chained(square_of(points), off),_bent(n, spoil.bend, SQUARE)
     grid = F.affine_grid(torch.eye(2, 3).expand(n, 2, 3), (n, 1, SQUARE, SQUARE), align_corners=False)+bend.permute(0, 2, 3, 1)
     grid = out_of(grid.flatten(1, 2), square).view(n, SQUARE, SQUARE, 2)
     x = F.grid_sample(images, grid, padding_mode='border', align_corners=False)
