@@ -15,8 +15,7 @@ from ..grids import Deformation, make_grid, resize_flow, resize_to, warp
 from ..method.keypoints import equivariance_loss
 from ..method.losses import pyramid_loss
 from .face_flow import along, drawing, folded, look_up
-from .improved import FINE, FRAME, PAINT, box_of, compose, find_motion, over, paint
-from .improved_pairs import tinted
+from .improved import FINE, FRAME, PAINT, box_of, compose, find_motion, over, paint, tinted
 
 # %% ../../nbs/systems/16_improved_losses.ipynb #c6b23091
 WEIGHTS = dict(
@@ -53,13 +52,12 @@ def weighted_pyramid(
 
 # %% ../../nbs/systems/16_improved_losses.ipynb #0ff08b34
 def frames_of(
-    pictures,# (B, 3, H, H) as stored
+    pictures,# (B, 3, 128, 128)
     moved,   # (B, 2, 3)
     tint     # (B, 3, 4)
 )->tuple: # (B, 3, 128, 128) and (B, 3, 64, 64) augmented
     "Augmented frames at two sizes"
-    small = resize_to(pictures, 128) if pictures.shape[-1] > 128 else pictures
-    near = tinted(cut(small, moved, 128), tint)
+    near = tinted(cut(pictures, moved, 128), tint)
     return near,F.avg_pool2d(near, 2)
 
 # %% ../../nbs/systems/16_improved_losses.ipynb #bd7188b8
@@ -108,18 +106,17 @@ def improved_losses(
 )->dict: # Term -> scalar
     "All terms"
     n,b = len(batch),batch
-    near,frames = frames_of(torch.cat([b.source, b.driving]), b.moved.repeat(2, 1, 1), b.tint.repeat(2, 1, 1))
+    near,frames = frames_of(b.small, b.moved.repeat(2, 1, 1), b.tint.repeat(2, 1, 1))
     squares = torch.cat([square_of(b.source_marks), square_of(b.marks)])
     points = system.free(frames, squares)
     mine,theirs = ({'points': p, 'marks': m} for p,m in zip(points.split(n), (b.source_marks, b.marks)))
     m = find_motion(system, frames[:n], near[:n], mine, theirs)
-    large = tinted(b.source, b.tint)
-    paint(system, frames[:n], large, m, b.moved)
+    paint(system, frames[:n], b.source, m, b.moved, b.tint)
     out,flow = compose(system, frames[:n], m, FRAME)
     target = tinted(cut(b.driving, chained(b.moved, m.theirs), PAINT), b.tint)
     weight = features_map(m.lines)
     terms = {'frame': pyramid_loss(out, frames[n:]),
-             'warped': weighted_pyramid(m.estimate, target, weight),
+             'warped': weighted_pyramid(F.avg_pool2d(m.estimate, 2), F.avg_pool2d(target, 2), weight, 2),
              'fold': fold_term(flow)+fold_term(m.flow),
              'equivariance': equivariance_term(system, frames, squares.detach(), points)}
     if system.use_paint: terms['square'] = weighted_pyramid(over(m.estimate, m.painted, m.mask), target, weight)
