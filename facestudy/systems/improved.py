@@ -185,7 +185,16 @@ class Improved(KeypointSystem):
         square # (B, 2, 3)
     ):         # (B, K, 2)
         "The free keypoints of a frame whose face is known"
-        return self.detector(frame, box_of(square))
+        box = box_of(square)
+        with torch.autocast(frame.device.type, torch.bfloat16, enabled=self.half): return self.detector(frame, box)
+
+    @property
+    def half(self): return self.face_motion.half
+
+    def lower(self, half=True):
+        "Let the networks that learn compute in bfloat16, or in float32 again"
+        for net in (self.frame_motion, self.face_motion, self.frame_paint, self.face_paint): net.half = half
+        return self
 
     def keypoints(self, image, face=None):
         "{'points' (B, K, 2), 'marks' (B, 70, 2)}, both in [-1, 1] of the frame"

@@ -15,7 +15,7 @@ from ..grids import Deformation, make_grid, resize_flow, resize_to, warp
 from ..method.keypoints import equivariance_loss
 from ..method.losses import pyramid_loss
 from .face_flow import along, drawing, folded, look_up
-from .improved import FINE, FRAME, PAINT, box_of, compose, find_motion, over, paint, tinted
+from .improved import FINE, FRAME, PAINT, compose, find_motion, over, paint, tinted
 
 # %% ../../nbs/systems/16_improved_losses.ipynb #c6b23091
 WEIGHTS = dict(
@@ -94,9 +94,9 @@ def equivariance_term(system, frames, squares, points):
     k = _some(len(frames))
     deform = Deformation(len(k), device=frames.device)
     bent = F.grid_sample(frames[k], deform.flow(*frames.shape[2:]), padding_mode='reflection', align_corners=False)
-    box = box_of(squares[k])
-    centre = 2*box[:, None, :2]-deform(box[:, None, :2])
-    return equivariance_loss(points[k], system.detector(bent, torch.cat([centre[:, 0], box[:, 2:]], 1)), deform)
+    centre = 2*squares[k, None, :, 2]-deform(squares[k, None, :, 2])
+    squares = torch.cat([squares[k, :, :2], centre.mT], -1)
+    return equivariance_loss(points[k], system.free(bent, squares), deform)
 
 # %% ../../nbs/systems/16_improved_losses.ipynb #a2e95c4e
 def improved_losses(

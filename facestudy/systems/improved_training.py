@@ -6,7 +6,7 @@
 __all__ = ['Plan', 'Learner', 'Resumes', 'psnr', 'rebuilt', 'gains']
 
 # %% ../../nbs/systems/17_improved_training.ipynb #ec16268f
-import time
+import math, time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Plan:
     def rate(self, step, share):
         "Learning rate: 60 steps of warm-up, flat, cosine"
         down = max(0., (share-self.flat)/(1-self.flat))
-        return self.lr*min(1, (step+1)/60)*(1+np.cos(np.pi*min(down, 1)))/2
+        return self.lr*min(1, (step+1)/60)*(1+math.cos(math.pi*min(down, 1)))/2
 
 # %% ../../nbs/systems/17_improved_training.ipynb #11add969
 class Learner:
@@ -54,7 +54,7 @@ class Learner:
         plan:Plan=Plan(),
         weights=WEIGHTS    # Of the losses
     ):
-        self.system = system.to(memory_format=torch.channels_last)
+        self.system = system.lower().to(memory_format=torch.channels_last)
         system.closer.requires_grad_(False)
         self.filmed,self.rendered,self.plan,self.weights = filmed,rendered,plan,weights
         self.params = [p for p in system.parameters() if p.requires_grad]
@@ -78,7 +78,7 @@ class Learner:
         start = time.time()
         for g in self.opt.param_groups: g['lr'] = self.plan.rate(self.step, self.share)
         self.system.train().closer.eval()
-        with torch.autocast('cpu', torch.bfloat16): terms = improved_losses(self.system, self.batch(), self.weights)
+        terms = improved_losses(self.system, self.batch(), self.weights)
         loss = sum(terms.values())
         if not loss.isfinite():
             raise InputError(f'improved: the loss became {loss.item()} at step {self.step}; lower the learning rate.')
