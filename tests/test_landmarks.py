@@ -120,7 +120,7 @@ def test_one_frame(): assert track_face([HEAD]).detected.all()
 def test_normalised():
     t = Track(np.float32([[0, 0, 11, 11], [5, 5, 1, 1], [10, 0, 1, 1]]), None, None).normalised(11, 11)
     assert t.dtype == np.float32
-    assert np.allclose(t, [[0, 0, 1.1, 1.1], [0, 0, .1, .1], [1, -1, .1, .1]])
+    assert np.allclose(t*11, [[0, 0, 11, 11], [0, 0, 1, 1], [10, -10, 1, 1]])
 
 
 def test_same_every_time():

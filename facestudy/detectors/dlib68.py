@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core import InputError
 from ..data.landmarks import iou
+from ..grids import from_pixels, to_pixels
 from ..media import package_member, resize
 
 # %% ../../nbs/detectors/04_dlib68.ipynb #4f582547
@@ -46,18 +47,18 @@ def _enlarge(im):
 
 def _to_pixels(p, side, k):
     "Points of [-1, 1] in pixels after enlarging a frame of `side` (width and height) by `k`"
-    return ((np.asarray(p)+1)/2*(side-1)+.5)*k-.5
+    return to_pixels(np.asarray(p), np.asarray(side)*k)
 
 def _from_pixels(p, side, k):
     "Undo `_to_pixels`"
-    return ((np.asarray(p)+.5)/k-.5)/(side-1)*2-1
+    return from_pixels(np.asarray(p), np.asarray(side)*k)
 
 # %% ../../nbs/detectors/04_dlib68.ipynb #f4c7d623
 _SHRINK,_DOWN = .89,.08 # Dlib's rectangle against the Viola–Jones box: its side; how much lower its centre is
 
 def _dlib_box(face, side, k, shrink=_SHRINK, down=_DOWN):
     "x, y, w, h in enlarged pixels of Dlib's kind of rectangle for a normalised face; NaN where there is none"
-    size = np.asarray(face[2:])*(side-1)*k
+    size = np.asarray(face[2:])*side*k
     centre = _to_pixels(face[:2], side, k)+[0, down*size[1]]
     return np.r_[centre-shrink*size/2, shrink*size]
 

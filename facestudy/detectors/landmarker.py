@@ -19,6 +19,7 @@ from torch import nn
 from ..core import InputError, pick_device, seed_all
 from .renderings import per_image, softened, turned, uniform
 from ..fit import fit
+from ..grids import centres, expectation, from_pixels, spatial_softmax
 from ..method.encoders import conv_block
 from ..method.keypoints import AVERAGE_FACE
 
@@ -75,8 +76,8 @@ def grey(
 
 def _cut(images, theta):
     "Crops (B, 1, SIDE, SIDE) of images (B, 1, H, W)"
-    grid = F.affine_grid(theta, (len(images), 1, SIDE, SIDE), align_corners=True)
-    return F.grid_sample(images, grid, padding_mode='border', align_corners=True)
+    grid = F.affine_grid(theta, (len(images), 1, SIDE, SIDE), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode='border', align_corners=False)
 
 # %% ../../nbs/detectors/02_landmarker.ipynb #cae205f8
 def _normal(x):
@@ -95,15 +96,12 @@ def mean_place(
     maps # (B, N, H, W), any numbers
 )->torch.Tensor: # (B, N, 2) x, y in [-1, 1]
     "The mean position of each map after a softmax over its pixels"
-    h,w = maps.shape[-2:]
-    p = maps.flatten(2).softmax(-1).unflatten(2, (h, w))
-    x,y = (torch.linspace(-1, 1, n, device=maps.device) for n in (w, h))
-    return torch.stack([p.sum(2) @ x, p.sum(3) @ y], -1)
+    return expectation(spatial_softmax(maps, temperature=1.))
 
 # %% ../../nbs/detectors/02_landmarker.ipynb #9ffc8ceb
 class Landmarker(nn.Module):
     "Crops (B, 1, 64, 64) -> points (B, 68, 2) in [-1, 1] of the crop"
-    version = 1
+    version = 2
     def __init__(self,
         width:int=16 # Channels after the first layer; inner ones have up to four times as many
     ):
@@ -123,7 +121,7 @@ class Landmarker(nn.Module):
         spread=.25 # Standard deviation, half crops
     ):
         "Begin with maps that are hills around the mean shape"
-        s = torch.linspace(-1, 1, 16)
+        s = centres(16)
         squares = (s-mean[:, 0, None, None])**2+(s[:, None]-mean[:, 1, None, None])**2
         self.prior.copy_(-squares/(2*spread**2))
 
@@ -140,7 +138,7 @@ class Landmarker(nn.Module):
 # %% ../../nbs/detectors/02_landmarker.ipynb #706dc29f
 def _patched(x):
     "A plain rectangle before three images of ten"
-    n,s = len(x),torch.linspace(-1, 1, SIDE)
+    n,s = len(x),centres(SIDE)
     y,z,h = uniform(n, -1, 1),uniform(n, -1, 1),uniform(n, .1, .35)*(torch.rand(n) < .3)
     rows = (s[:, None]-y[:, None, None]).abs() < h[:, None, None]
     columns = (s-z[:, None, None]).abs() < h[:, None, None]
@@ -186,7 +184,7 @@ def _training_set(store, split):
         known = np.isfinite(store.faces(s.name)[s.start:s.stop]).all(1)
         t = np.flatnonzero(known)+s.start
         images = (grey(store.frames(s.name)[t])*255).round().byte().numpy()
-        parts.append((images, store.faces(s.name)[t], store.truth(s.name).landmarks[t]/((store.size-1)/2)-1))
+        parts.append((images, store.faces(s.name)[t], from_pixels(store.truth(s.name).landmarks[t], store.size)))
     if not parts:
         raise InputError(f'{store.folder}: there is nothing to train landmarks on; '
                          'use a store made by `facestudy parametric`.')
@@ -284,7 +282,7 @@ def landmark_errors(
     rows = []
     for s in store.segments(split, hidden=True):
         truth,t = store.truth(s.name),np.arange(s.start, s.stop)
-        real = truth.landmarks[t]/((store.size-1)/2)-1
+        real = from_pixels(truth.landmarks[t], store.size)
         found = find(store.frames(s.name)[t], store.faces(s.name)[t])
         d = np.linalg.norm(found-real, axis=-1)/np.linalg.norm(real[:, 36]-real[:, 45], axis=-1)[:, None]
         seen = np.where(truth.visible[t], d, np.nan)

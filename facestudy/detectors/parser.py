@@ -16,6 +16,7 @@ from torch import nn
 from ..core import InputError, pick_device, seed_all
 from .renderings import per_image, softened, turned, uniform
 from ..fit import fit
+from ..grids import centres
 from ..method.encoders import conv_block
 
 from ..people.head import REGIONS
@@ -120,7 +121,7 @@ def _behind(x, labels):
 # %% ../../nbs/detectors/03_parser.ipynb #17d68863
 def _in_front(x, labels):
     "A rectangle before one image of four; gives images and labels"
-    n,s = len(x),torch.linspace(-1, 1, SIDE)
+    n,s = len(x),centres(SIDE)
     y,z = uniform((n, 1, 1), -1, 1),uniform((n, 1, 1), -1, 1)
     h,w = uniform((n, 1, 1), .05, .4),uniform((n, 1, 1), .05, .4)
     hit = ((s[:, None]-y).abs() < h) & ((s-z).abs() < w) & (torch.rand(n, 1, 1) < .25)
@@ -145,10 +146,10 @@ def training_layouts(
     "Augmented images with their labels; on the CPU"
     n = len(images)
     theta = _place(n, strength) if strength else torch.eye(2, 3).expand(n, -1, -1)
-    grid = F.affine_grid(theta, (n, 1, SIDE, SIDE), align_corners=True)
-    x = F.grid_sample(images, grid, padding_mode='border', align_corners=True)
+    grid = F.affine_grid(theta, (n, 1, SIDE, SIDE), align_corners=False)
+    x = F.grid_sample(images, grid, padding_mode='border', align_corners=False)
     y = labels[:, None].float()
-    y = F.grid_sample(y, grid, mode='nearest', padding_mode='border', align_corners=True)[:, 0].long()
+    y = F.grid_sample(y, grid, mode='nearest', padding_mode='border', align_corners=False)[:, 0].long()
     if not strength: return x,y
     x,y = _in_front(_behind(x, y), y)
     return _taken(x),y

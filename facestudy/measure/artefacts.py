@@ -9,6 +9,7 @@ __all__ = ['scale_of', 'streaks', 'blurred_alike', 'torn', 'marked', 'face_look'
 # %% ../../nbs/measure/08_artefacts.ipynb #5879eeb7
 import cv2
 import numpy as np
+from ..grids import to_pixels
 from .faults import grey, pull
 from .metrics import detail
 from .takes import Take
@@ -69,9 +70,8 @@ def face_look(
 )->np.ndarray: # float32 (8, 8, 3), NaN where there is no face
     "Mean colours of 8 x 8 fields of the face's box"
     if not np.isfinite(face).all(): return np.full((8, 8, 3), np.nan, np.float32)
-    half = (len(img)-1)/2
-    x0,y0 = ((face[:2]-face[2:]+1)*half).tolist()
-    x1,y1 = ((face[:2]+face[2:]+1)*half).tolist()
+    x0,y0 = to_pixels(face[:2]-face[2:], len(img)).tolist()
+    x1,y1 = to_pixels(face[:2]+face[2:], len(img)).tolist()
     n = 8*max(1, round((x1-x0)/8))                       # as many samples as pixels, then means
     warp = np.float32([[(x1-x0)/n, 0, x0+(x1-x0)/n/2], [0, (y1-y0)/n, y0+(y1-y0)/n/2]])
     return cv2.resize(pull(img, warp, (n, n)).astype(np.float32), (8, 8), interpolation=cv2.INTER_AREA)

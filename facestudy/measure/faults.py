@@ -9,6 +9,7 @@ __all__ = ['ECC_STOP', 'box_mask', 'face_crop', 'grey', 'squared_error', 'error_
 # %% ../../nbs/measure/06_faults.ipynb #253138be
 import cv2
 import numpy as np
+from ..grids import centres
 from .metrics import PSNR_CAP, detail, psnr
 from .takes import Take
 from ..people.head import REGIONS
@@ -21,7 +22,7 @@ def box_mask(
 )->np.ndarray: # bool (S, S); all true where there is no face
     "Pixels inside the face's box"
     if not np.isfinite(face).all(): return np.ones((side, side), bool)
-    s = np.linspace(-1, 1, side)
+    s = centres(side).numpy()
     rows,columns = abs(s-face[1]) <= face[3]*grow,abs(s-face[0]) <= face[2]*grow
     return rows[:, None] & columns[None]
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from ..core import InputError, to_tensor
-from ..grids import expectation, make_grid
+from ..grids import expectation, from_pixels, make_grid, to_pixels
 from ..detectors.landmarker import POINTS, grey, into_crop
 from .metrics import frame_pair, mean_inside
 from ..data.pairs import move_faces
@@ -217,9 +217,9 @@ def _dark_place(frames, boxes, size=(24, 40)):
     "Mean place of darkness in each box, (T, 2, 2) from the box's centre in units of the frame; NaN where there is none"
     b = torch.from_numpy(boxes).float().reshape(-1, 4)
     theta = torch.cat([torch.diag_embed(b[:, 2:]), b[:, :2, None]], -1).nan_to_num()
-    grid = F.affine_grid(theta, (len(b), 1, *size), align_corners=True)
+    grid = F.affine_grid(theta, (len(b), 1, *size), align_corners=False)
     images = grey(frames).float().repeat_interleave(2, 0)
-    eye = F.grid_sample(images, grid, padding_mode='border', align_corners=True)
+    eye = F.grid_sample(images, grid, padding_mode='border', align_corners=False)
     middle = (eye.mean((2, 3), keepdim=True)+eye.amin((2, 3), keepdim=True))/2
     dark = (middle-eye).clamp(0)
     total = dark.sum((2, 3), keepdim=True)
@@ -267,8 +267,8 @@ def move_map(
 # %% ../../nbs/measure/02_geometry.ipynb #2f55e2bc
 def _moved(images, theta):
     "Images under a map, mirrored at their border"
-    grid = F.affine_grid(theta, images.shape, align_corners=True)
-    return F.grid_sample(images, grid, padding_mode='reflection', align_corners=True)
+    grid = F.affine_grid(theta, images.shape, align_corners=False)
+    return F.grid_sample(images, grid, padding_mode='reflection', align_corners=False)
 
 def _strays(find, images, faces, theta):
     "Distances (B, K) of keypoints in moved images and moved keypoints, % of the side; NaN for those out of the frame"

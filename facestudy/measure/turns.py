@@ -8,7 +8,8 @@ __all__ = ['turned', 'roll_from', 'rolled', 'box_of', 'seen_in']
 # %% ../../nbs/measure/07_turns.ipynb #a050d9a6
 import cv2
 import numpy as np
-from ..data.landmarks import detect_faces
+from ..data.landmarks import Track, detect_faces
+from ..grids import to_pixels
 from .faults import ECC_STOP, face_crop, grey
 
 # %% ../../nbs/measure/07_turns.ipynb #1e1efccb
@@ -44,10 +45,9 @@ def rolled(
 )->float: # Degrees counter-clockwise, NaN where there is no face or no likeness
     "How far the face has turned in the plane of the picture"
     if not np.isfinite([*a, *b]).all(): return np.nan
-    half = (len(photo)-1)/2
     y,x = face_crop(b, len(frame))
-    centre = (b[:2]+1)*half-[x.start, y.start]
-    found = [roll_from(angle, photo, grey(frame[y, x]), (a[:2]+1)*half, centre) for angle in range(-30, 31, 10)]
+    here,there = to_pixels(a[:2], len(photo)), to_pixels(b[:2], len(frame))-[x.start, y.start]
+    found = [roll_from(angle, photo, grey(frame[y, x]), here, there) for angle in range(-30, 31, 10)]
     return max([(.5, np.nan), *found])[1]
 
 # %% ../../nbs/measure/07_turns.ipynb #6965fd31
@@ -55,10 +55,9 @@ def box_of(
     x # uint8 (S, S, 3)
 )->np.ndarray: # (4,) normalised; NaN where there is none
     "The largest face that Viola–Jones finds"
-    boxes,half = detect_faces(x),(len(x)-1)/2
+    boxes = detect_faces(x)
     if not len(boxes): return np.full(4, np.nan)
-    x,y,w,h = boxes[0]
-    return np.array([(x+w/2-.5)/half-1, (y+h/2-.5)/half-1, w/2/half, h/2/half])
+    return Track(boxes[:1], None, None).normalised(*x.shape[:2])[0]
 
 # %% ../../nbs/measure/07_turns.ipynb #a80cacef
 def seen_in(

@@ -122,7 +122,7 @@ def bend(
     deform  # A `Deformation` of B maps
 )->tuple: # The deformed image, and where its box and landmarks went
     "Deform images in a known way; a box moves with its centre"
-    moved = F.grid_sample(image, deform.flow(*image.shape[2:]), padding_mode='reflection', align_corners=True)
+    moved = F.grid_sample(image, deform.flow(*image.shape[2:]), padding_mode='reflection', align_corners=False)
     places = torch.cat([face[:, None, :2], face[:, 4:].unflatten(1, (-1, 2))], 1)
     places = (2*places-deform(places)).flatten(1)          # the inverse of a small deformation, to first order
     return moved,torch.cat([places[:, :2], face[:, 2:4], places[:, 2:]], -1)

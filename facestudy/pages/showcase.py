@@ -361,10 +361,9 @@ def show_frame(
     box=None   # (x0, x1, y0, y1): this part alone
 ):
     "A frame in coordinates from -1 to 1, with landmarks over it, or a part of it"
-    edge = 1+1/(len(image)-1)
-    ax.imshow(image, extent=(-edge, edge, edge, -edge), interpolation='bicubic', aspect='equal')
+    ax.imshow(image, extent=(-1, 1, 1, -1), interpolation='bicubic', aspect='equal')
     for face in points: draw_lines(ax, *face)
-    x0,x1,y0,y1 = box or (-edge, edge, -edge, edge)
+    x0,x1,y0,y1 = box or (-1, 1, -1, 1)
     ax.set(xticks=[], yticks=[], xlim=(x0, x1), ylim=(y1, y0))
     ax.spines[:].set_visible(False)
     if below: ax.set_xlabel(below, fontsize=8, labelpad=2)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NEEDED', 'REFERENCES', 'PLACES', 'paper_table1', 'check_rows', 'of_test', 'scores', 'clip_means', 'paired_interval',
-           'gain_intervals', 'decided_best', 'cost', 'table1', 'formats', 'styled', 'where_and_when', 'per_clip',
-           'has_people', 'people_table', 'styled_people', 'differences']
+           'gain_intervals', 'decided_best', 'cost', 'at_large', 'table1', 'formats', 'styled', 'where_and_when',
+           'per_clip', 'has_people', 'people_table', 'styled_people', 'differences']
 
 # %% ../../nbs/pages/01_tables.ipynb #fd98ec52
 import numpy as np
@@ -108,13 +108,33 @@ def cost(
     "What each run took. Copying a picture has no speed worth a number"
     one = check_rows(rows).groupby('system', sort=False).first()
     speed = one.fps.mask(one.index == 'copy_source')
-    return pd.DataFrame({'parameters, M': one.parameters/1e6, 'frames/s': speed, 'steps': one.steps,
-                         'pairs': one.steps*one.batch, 'minutes': one.train_seconds/60})
+    told = pd.DataFrame({'steps': one.steps, 'pairs': one.steps*one.batch, 'minutes': one.train_seconds/60})
+    if 'weights' in one: told = told.mask(one.weights == 'imported')       # trained elsewhere, nobody here knows how
+    return pd.DataFrame({'parameters, M': one.parameters/1e6, 'frames/s': speed}).join(told)
 
 def _order(systems, printed):
     "Copy-source first, then the article's rows as printed, then ours"
     first = [s for s in systems if s == 'copy_source']
     return first + list(printed) + [s for s in systems if s not in printed and s != 'copy_source']
+
+# %% ../../nbs/pages/01_tables.ipynb #9e9ada5c
+def _over_clips(rows, columns):
+    "Mean over frames, then over clips, of each system; NaN where a column is missing or has no value"
+    have = [c for c in columns if c in rows]
+    means = rows.groupby(['system', 'clip'], sort=False)[have].mean()
+    return means.groupby('system', sort=False).mean().reindex(columns=columns)
+
+def at_large(
+    rows # Tidy rows
+)->pd.DataFrame: # One line per system: PSNR, gain and fine detail at the larger side; no columns where none was measured
+    "What the filmed clips score where the photo is drawn at its larger side"
+    side = int(rows.large.max()) if 'large' in rows and rows.large.notna().any() else 0
+    if not side: return pd.DataFrame(index=rows.system.unique())
+    seen = of_test(rows)
+    m = _over_clips(seen[~seen.hidden.astype(bool)], ['psnr_large', 'detail_large'])
+    gain = m.psnr_large - m.psnr_large.get('copy_source', np.nan)
+    columns = {'PSNR': m.psnr_large, 'gain, dB': gain, 'fine detail': m.detail_large}
+    return pd.DataFrame({f'{k} at {side} px': v for k,v in columns.items()})
 
 # %% ../../nbs/pages/01_tables.ipynb #8bf81e00
 def table1(
@@ -131,6 +151,7 @@ def table1(
     out['gain, dB'] = out.PSNR-out.PSNR.get('copy_source', np.nan)
     out['95 % of the gain'] = gain_intervals(rows).reindex(order).fillna('–')
     out['pooled PSNR'],out['pooled SSIM'] = ours.psnr_pooled,ours.ssim_pooled
+    out = out.join(at_large(rows))
     return out.join(cost(rows)).rename_axis('system')
 
 # %% ../../nbs/pages/01_tables.ipynb #eec09590
@@ -186,12 +207,6 @@ def has_people(
 )->bool:
     "Were rendered people tested?"
     return len(of_test(rows, 'parametric cross')) > 0
-
-def _over_clips(rows, columns):
-    "Mean over frames, then over clips, of each system; NaN where a column is missing or has no value"
-    have = [c for c in columns if c in rows]
-    means = rows.groupby(['system', 'clip'], sort=False)[have].mean()
-    return means.groupby('system', sort=False).mean().reindex(columns=columns)
 
 # %% ../../nbs/pages/01_tables.ipynb #a5d9735e
 def _driving_line(cross):

@@ -97,7 +97,7 @@ def render_clip(
     "A clip and its Viola-Jones track, in the form of `facestudy.data.clips.read_clip`"
     large = render(who, where, motion, 2*size, samples=1)
     track = track_face(large, smooth=motion.fps > 10)    # at a few frames per second, neighbours say nothing
-    faces,points = in_square(track, 0, 0, 2*size, size)
+    faces,points = in_square(track, 0, 0, 2*size)
     return {'frames': resize(large, size), 'faces': faces, 'points': points, 'confidence': track.confidence}
 
 # %% ../../nbs/people/13_clips.ipynb #7199bb69

@@ -21,6 +21,7 @@ import pandas as pd
 from ..core import ROOT, InputError, atomic, pick_device, sha256, write_text
 from ..data.clips import JoinedStore
 from ..detectors.aids import load_aid
+from ..grids import from_pixels
 from ..people.clips import ParametricStore
 from .examine import look_closer
 from .probes import probes, study_probes, validation_probes
@@ -169,7 +170,7 @@ TEN = (36, 45, 30, 48, 54, 57, 8, 19, 24, 27)
 def exact_points(store, name)->np.ndarray: # (T, 68, 2) in [-1, 1]
     "The true landmarks of a rendered clip; None of a real one"
     if not isinstance(store, ParametricStore): return None
-    return store.truth(name).landmarks/((store.size-1)/2)-1
+    return from_pixels(store.truth(name).landmarks, store.size)
 
 def dlib_points(store, name)->np.ndarray: # (T, 68, 2) in [-1, 1]
     "The landmarks that Dlib finds in a clip"

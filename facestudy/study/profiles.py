@@ -19,6 +19,7 @@ class Profile:
     settings:dict  # System -> constructor arguments at this scale; a system that is not named keeps its defaults
     features:str   # The network that perceptual losses look through
     precision:str  # 'float32' or 'bfloat16', the same on every machine
+    large:int=0    # A larger side at which the filmed clips are drawn and measured too, pixels; 0: none
 
 # %% ../../nbs/study/01_profiles.ipynb #ad781507
 SMOKE = {}   # Constructor arguments at 32 px; the reason of every number is to be small
@@ -134,10 +135,10 @@ PAPER['mocogan'] = dict(run_length=4, content=128)         # a batch holds four 
 
 # %% ../../nbs/study/01_profiles.ipynb #bf2deadb
 PROFILES = {   # steps and batches are what the time for which the profile is meant allows
-    'smoke': Profile(32, Recipe(steps=6, batch=2), SMOKE, 'efficientnet_lite0', 'float32'),
-    'quick': Profile(64, Recipe(steps=600, batch=16), QUICK, 'efficientnet_lite0', 'float32'),
+    'smoke': Profile(32, Recipe(steps=6, batch=2), SMOKE, 'efficientnet_lite0', 'float32', large=64),
+    'quick': Profile(64, Recipe(steps=600, batch=16), QUICK, 'efficientnet_lite0', 'float32', large=256),
     'standard': Profile(128, Recipe(steps=40000, batch=32, lr=1e-3, warmup=500), STANDARD, 'efficientnet_lite0',
-                        'bfloat16'),
+                        'bfloat16', large=256),
     'paper': Profile(256, Recipe(steps=100000, batch=4, lr=5e-4, warmup=1000), PAPER, 'vgg19', 'bfloat16'),
 }
 

@@ -15,7 +15,7 @@ from ..measure.metrics import summarise
 # %% ../../nbs/study/06_stored.ipynb #1e4c3635
 # one value per system
 RUN_COLUMNS = ['label', 'profile', 'run', 'weights', 'seed', 'data', 'trained_on', 'steps', 'batch', 'optimiser',
-               'precision', 'parameters', 'features', 'split', 'device', 'versions']
+               'precision', 'large', 'parameters', 'features', 'split', 'device', 'versions']
 # one value per system, another in every measurement
 TIME_COLUMNS = ['train_seconds', 'fps', 'measured', 'measured_on']
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from ..core import to_numpy, to_tensor
-from ..grids import make_grid, warp
+from ..grids import from_pixels, make_grid, to_pixels, warp
 
 # %% ../../nbs/systems/01_demo.ipynb #5c220fc7
 def turned(
@@ -80,7 +80,7 @@ def rendered_film(
     from facestudy.people.truth import truth_of
     m,p,s = talking_motion(motion, frames, fps, play=.6), person(who), scene(who)
     truth = truth_of(p, s, m, size, dense=False)
-    points = torch.from_numpy(truth.landmarks).float()/((size-1)/2)-1  # pixel centres 0 to size-1 -> [-1, 1]
+    points = from_pixels(torch.from_numpy(truth.landmarks).float(), size)
     return Film(to_tensor(render(p, s, m, size)), points, torch.from_numpy(truth.labels))
 
 # %% ../../nbs/systems/01_demo.ipynb #cf6d474d
@@ -97,5 +97,5 @@ def mark_points(
     side=64 # Pixels
 ):
     "Draw keypoints on an image, a colour each"
-    x,y = (points.detach().cpu()+1).T*(side-1)/2
+    x,y = to_pixels(points.detach().cpu(), side).T
     ax.scatter(x, y, c=range(len(points)), cmap='tab10', s=12, edgecolors='w', linewidths=.5)

@@ -7,7 +7,6 @@ __all__ = ['DrivingAutoencoder']
 
 # %% ../../nbs/systems/10_driving_autoencoder.ipynb #2e26e9cd
 import torch
-from ..core import to_numpy
 from .first_order import FeatureGenerator
 from ..grids import make_grid
 from ..data.pairs import Pairs
@@ -18,6 +17,7 @@ from ..training.system import System
 class DrivingAutoencoder(System):
     "The first-order model's generator on the driving frame itself, unmoved. Ignores source and `relative`"
     name = 'driving_autoencoder'
+    version = 2
     only_for_training = ('features',)
 
     def __init__(self,
@@ -50,6 +50,6 @@ class DrivingAutoencoder(System):
         return self.distance(self.render(images), images)
 
     @torch.no_grad()
-    def animate(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16):
+    def film(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16, canvas=None):
         "The driving frames, painted again, `batch` at a time; source, boxes and `relative` are not used"
-        for frames in chunks(driving, batch): yield from map(to_numpy, self.render(torch.stack(frames)))
+        for frames in chunks(driving, batch): yield from self.render(torch.stack(frames))

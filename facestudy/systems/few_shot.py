@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
-from ..core import InputError, progress, to_numpy
+from ..core import InputError, progress
 from ..detectors.landmarker import Landmarker, landmarks_in
 from ..data.pairs import Pairs, both_ways
+from ..grids import to_pixels
 from .first_order import feature_distances
 from .suggested import ImageDistance, chunks, transfer
 from ..training.system import System
@@ -66,7 +67,7 @@ def draw_landmarks(
     "Landmarks as coloured lines: smooth, differentiable, on the points' device, in float32"
     width,image = width or max(1., size/64),None
     with torch.autocast(points.device.type, enabled=False):
-        p = (points.float()+1)/2*(size-1)
+        p = to_pixels(points.float(), size)
         for first,last,closed,colour in LINES:
             ink = (.5+width/2-line_distance(p[:, first:last+1], closed, size)).clamp(0, 1)
             layer = ink[:, None]*p.new_tensor(colour).view(1, 3, 1, 1)
@@ -290,6 +291,7 @@ def hinge_loss(
 class FewShot(System):
     "Few-shot talking heads, feed-forward (Zakharov et al. 2019); the defaults are the published widths at 256 px"
     name = 'few_shot'
+    version = 2
     only_for_training = ('features', 'people')
     aids = ('landmarker',)
     extra = 3
@@ -346,22 +348,11 @@ class FewShot(System):
         return self.manner(self.embedder(frames, draw_landmarks(points, self.size)).mean(0, keepdim=True))
 
     @torch.no_grad()
-    def animate(self,
-        source,               # (3, S, S) in [0, 1]
-        driving,              # Iterable of (3, S, S)
-        source_face=None,     # (4,) normalised box, NaN where unknown
-        driving_faces=None,   # Iterable of (4,)
-        relative=False,       # Move the source's own landmarks by what moved, instead of taking over the driving ones
-        batch=16,             # Frames computed at once
-        more=None,            # (N, 3, S, S) further photos of the source's person
-        more_faces=None       # (N, 4) their boxes
-    ):                        # Iterator of uint8 (S, S, 3)
-        "Drive by landmarks alone; one source photo or several"
+    def film(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16, canvas=None):
+        "Drive by landmarks alone; one photo (3, S, S) or several (N, 3, S, S) with their boxes (N, 4)"
         unknown = source.new_full((4,), torch.nan)
-        frames,faces = source[None],(unknown if source_face is None else source_face)[None]
-        if more is not None:
-            frames = torch.cat([frames, more])
-            faces = torch.cat([faces, unknown.expand(len(more), 4) if more_faces is None else more_faces])
+        frames = source.view(-1, *source.shape[-3:])
+        faces = (unknown if source_face is None else source_face).expand(len(frames), 4)
         mine,first = self.points(frames, faces),None
         psi = self.style(frames, mine)
         boxes = repeat(unknown) if driving_faces is None else iter(driving_faces)
@@ -369,7 +360,7 @@ class FewShot(System):
             theirs = self.points(torch.stack(now), torch.stack([next(boxes) for _ in now]))
             first = theirs[:1] if first is None else first
             if relative: theirs = transfer({'points': mine[:1]}, {'points': theirs}, {'points': first})['points']
-            yield from map(to_numpy, self.generator(draw_landmarks(theirs, self.size), psi.expand(len(theirs), -1)))
+            yield from self.generator(draw_landmarks(theirs, self.size), psi.expand(len(theirs), -1))
 
     def losses(self, player, pairs:Pairs):
         "Content, adversarial, feature and match losses, or the discriminator's hinge"

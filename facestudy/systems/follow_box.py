@@ -8,7 +8,6 @@ __all__ = ['FollowBox']
 # %% ../../nbs/08_add_a_system.ipynb #cf6e64bd
 import torch
 from torch import nn
-from ..core import to_numpy
 from ..grids import make_grid, warp
 from ..method.losses import pyramid_loss
 from ..data.pairs import Pairs
@@ -18,6 +17,7 @@ from ..training.system import System
 class FollowBox(System):
     "The photo, moved with the box of the driving face"
     name = 'follow_box'
+    draws_larger = True
 
     def __init__(self, size=64):
         super().__init__(size)
@@ -45,13 +45,13 @@ class FollowBox(System):
         output = self.render(pairs.source, pairs.source_face, pairs.driving_face)
         return {'pixels': pyramid_loss(output, pairs.driving)}
 
-    @torch.no_grad()
-    def animate(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16):
+    def film(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16, canvas=None):
         "Frame by frame; relative motion starts from the first driving box"
         unknown = source.new_full((4,), torch.nan)
         faces = iter(driving_faces) if driving_faces is not None else None
         start = unknown if source_face is None else source_face
+        photo = source if canvas is None else canvas
         for i,_ in enumerate(driving):
             box = unknown if faces is None else next(faces)
             if relative and i == 0: start = box
-            yield to_numpy(self.render(source[None], start[None], box[None])[0])
+            yield self.render(photo[None], start[None], box[None])[0]

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import nn
-from ..core import InputError, seed_all, to_numpy
+from ..core import InputError, seed_all
 from ..method.losses import pyramid_loss
 from ..data.pairs import Pairs
 from .suggested import chunks
@@ -200,6 +200,7 @@ def tell_apart(
 class MoCoGAN(System):
     "MoCoGAN (Tulyakov et al. 2018), our conditional adaptation; published widths at 64 px. `relative` is ignored"
     name = 'mocogan'
+    version = 2
     run_length = 8        # Consecutive frames of a clip in a batch
 
     def __init__(self,
@@ -265,13 +266,13 @@ class MoCoGAN(System):
         return torch.cat([pairs.source[::n], runs[:, -1]]), torch.cat([runs, runs.flip(1)])
 
     @torch.no_grad()
-    def animate(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16):
+    def film(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16, canvas=None):
         "Frames painted from the source's content and the walk of the driving video; ignores `relative` and the faces"
         content,state = self.start(source[None])
         for frames in chunks(driving, batch):
             walk = self.follow(state, torch.stack(frames)[None])
             state = walk[:, -1]
-            yield from map(to_numpy, paint(self.decoder, content, walk)[0])
+            yield from paint(self.decoder, content, walk)[0]
 
 # %% ../../nbs/systems/06_mocogan.ipynb #80e75280
 class UnconditionalMoCoGAN(nn.Module):

@@ -10,8 +10,8 @@ __all__ = ['floor_covariance', 'offsets', 'moments', 'shaped_gaussians', 'differ
 import torch
 from torch import nn
 from .first_order import Hourglass, PreResBlock, discriminator_move, generator_move
-from ..method.generator import Discriminator
-from ..grids import expectation, inverse2x2, shrink, spatial_softmax, warp
+from ..method.generator import Discriminator, with_detail
+from ..grids import centres, expectation, inverse2x2, shrink, spatial_softmax, warp
 from ..method.keypoints import enlarge_to
 from ..method.losses import pyramid_loss
 from ..method.motion import proposals
@@ -38,8 +38,7 @@ def offsets(
     w:int   # Columns
 )->tuple: # (B, K, 1, w) and (B, K, h, 1)
     "How far each column and each row lies from each point"
-    x,y = (torch.linspace(-1, 1, n, device=points.device) for n in (w, h))
-    return x - points[..., :1, None], y[:, None] - points[..., 1:, None]
+    return centres(w, points) - points[..., :1, None], centres(h, points)[:, None] - points[..., 1:, None]
 
 # %% ../../nbs/systems/07_monkey_net.ipynb #4a0f6ed9
 def moments(
@@ -163,6 +162,7 @@ class WarpedUNet(nn.Module):
 class MonkeyNet(KeypointSystem):
     "Monkey-Net (Siarohin et al., CVPR 2019); the defaults are the published widths at 256 px"
     name = 'monkey_net'
+    version = 2
 
     def __init__(self,
         size=256,                    # Side of the images
@@ -198,9 +198,10 @@ class MonkeyNet(KeypointSystem):
         motion = self.motion(source, source_kp, driving_kp)
         return self.generator(source, motion[0], motion[-1]), *motion
 
-    def render(self, source, source_kp, driving_kp):
-        "(B, 3, S, S) output frames"
-        return self.stages(source, source_kp, driving_kp)[0]
+    def render(self, source, source_kp, driving_kp, canvas=None):
+        "Output frames (B, 3, S, S), or (B, 3, L, L) with the detail of a canvas of that side"
+        output,flow,*_ = self.stages(source, source_kp, driving_kp)
+        return output if canvas is None else with_detail(canvas, flow, output)
 
     def losses(self, player, pairs:Pairs):
         "Adversarial loss, feature matching (the image is the first feature) and the pixel pyramid"

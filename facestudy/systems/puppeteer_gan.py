@@ -9,9 +9,9 @@ __all__ = ['GROUPS', 'landmark_maps', 'FoldedUNet', 'Sketcher', 'layout_loss', '
 import torch
 import torch.nn.functional as F
 from torch import nn
-from ..method.generator import Discriminator
+from ..method.generator import Discriminator, with_detail
 from ..method.motion import UNet
-from ..grids import make_grid, warp
+from ..grids import centres, make_grid, warp
 from ..method.keypoints import Up
 from ..method.encoders import conv_block
 from ..detectors.landmarker import Landmarker, landmarks_in
@@ -33,7 +33,7 @@ def landmark_maps(
     reach=.04# Standard deviation of a Gaussian, in units of [-1, 1]
 )->torch.Tensor: # (B, 8, h, w) in [0, 1]
     "One map for each of `GROUPS`"
-    x,y = (torch.linspace(-1, 1, n, device=points.device) for n in (w, h))
+    x,y = centres(w, points.float()),centres(h, points.float())
     maps = []
     for group in GROUPS:
         p = points[:, group[0]:group[-1]+1].float()
@@ -157,6 +157,7 @@ class Painter(nn.Module):
 class PuppeteerGAN(KeypointSystem):
     "PuppeteerGAN-style (after Chen et al. 2020), rebuilt from the abstract; the defaults are our guess of its size"
     name = 'puppeteer_gan'
+    version = 2
     aids = ('landmarker', 'parser')
     only_for_training = ('features',)
 
@@ -213,9 +214,10 @@ class PuppeteerGAN(KeypointSystem):
         output,flow = self.colour(source, torch.cat([layout, mine], 1), torch.cat([sketch, theirs], 1))
         return output,layout,sketch,flow
 
-    def render(self, source, source_kp, driving_kp):
-        "(B, 3, S, S) output frames"
-        return self.stages(source, source_kp, driving_kp)[0]
+    def render(self, source, source_kp, driving_kp, canvas=None):
+        "Output frames (B, 3, S, S), or (B, 3, L, L) with the detail of a canvas of that side"
+        output,*_,flow = self.stages(source, source_kp, driving_kp)
+        return output if canvas is None else with_detail(canvas, flow, output)
 
     def losses(self, player, pairs:Pairs):
         "Each player's own terms"

@@ -8,8 +8,7 @@ __all__ = ['spread', 'transfer', 'chunks', 'KeypointSystem', 'ImageDistance', 'S
 # %% ../../nbs/systems/02_suggested.ipynb #fd8dfab1
 from itertools import islice
 import torch
-from ..core import to_numpy
-from ..method.generator import Discriminator, Generator
+from ..method.generator import Discriminator, Generator, draw_on
 from ..grids import Deformation, inverse2x2, warp
 from ..method.keypoints import KeypointDetector, bend, equivariance_loss
 from ..method.losses import PerceptualLoss, adversarial_loss, discriminator_loss, pyramid_loss
@@ -48,9 +47,10 @@ def chunks(
 
 # %% ../../nbs/systems/02_suggested.ipynb #a8c4d5cf
 class KeypointSystem(System):
-    "A system that implements `keypoints(image, face) -> dict` and `render(source, source_kp, driving_kp) -> images`"
-    @torch.no_grad()
-    def animate(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16):
+    "A system that implements `keypoints(image, face) -> dict` and `render(source, source_kp, driving_kp, canvas) -> images`"
+    draws_larger = True
+
+    def film(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16, canvas=None):
         "Frames of `source` moving as `driving` does, `batch` at a time"
         unknown = source.new_full((4,), torch.nan)
         faces = iter(driving_faces) if driving_faces is not None else None
@@ -63,7 +63,8 @@ class KeypointSystem(System):
             reference = reference or {k: v[:1] for k,v in theirs.items()}
             if relative: theirs = theirs | transfer(mine, theirs, reference)
             same = {k: v.expand(n, *v.shape[1:]) for k,v in mine.items()}
-            yield from map(to_numpy, self.render(source.expand(n, -1, -1, -1), same, theirs))
+            large = None if canvas is None else canvas.expand(n, -1, -1, -1)
+            yield from self.render(source.expand(n, -1, -1, -1), same, theirs, large)
 
 # %% ../../nbs/systems/02_suggested.ipynb #5ecb7939
 class ImageDistance:
@@ -92,6 +93,7 @@ class ImageDistance:
 class Suggested(KeypointSystem):
     "The article's method (Sec. 3)"
     name = 'suggested'
+    version = 2
     only_for_training = ('encoder_weights', 'features')
 
     def __init__(self,
@@ -138,9 +140,10 @@ class Suggested(KeypointSystem):
         estimate = warp(source, flow)                                                     # Eq. 1
         return *self.generator(estimate, flow), estimate, flow
 
-    def render(self, source, source_kp, driving_kp):
-        "(B, 3, S, S) output frames I''"
-        return self.stages(source, source_kp, driving_kp)[0]
+    def render(self, source, source_kp, driving_kp, canvas=None):
+        "Output frames I'' (B, 3, S, S), or (B, 3, L, L) on a canvas of that side"
+        output,painted,mask,_,flow = self.stages(source, source_kp, driving_kp)
+        return output if canvas is None else draw_on(canvas, flow, painted, mask)
 
     def losses(self, player, pairs:Pairs):
         "Eq. 6's terms for either side"

@@ -15,6 +15,7 @@ from ..method.superres import SuperResolution, bicubic, degrade, sr_loss
 class SuggestedSuperres(Suggested):
     "The article's method at half the side, doubled by its super-resolution network (Sec. 3.1 and 3.2)"
     name = 'suggested_superres'
+    draws_larger = False
 
     def __init__(self,
         size=128,          # Side of the images; a multiple of twice `scale`
@@ -23,7 +24,7 @@ class SuggestedSuperres(Suggested):
         **settings         # Everything else of `Suggested`
     ):
         super().__init__(size//scale, **settings)
-        self.size,self.scale = size,scale
+        self.size,self.looks_at,self.scale = size,size,scale
         self.config = self.config | dict(size=size, superres_width=superres_width, scale=scale)
         if superres_width: self.superres = SuperResolution(superres_width, scale)
 
@@ -35,8 +36,8 @@ class SuggestedSuperres(Suggested):
         "{'points': (B, K, 2)} of the halved image"
         return super().keypoints(degrade(image, self.scale), face)
 
-    def render(self, source, source_kp, driving_kp):
-        "(B, 3, S, S) frames, made small and enlarged"
+    def render(self, source, source_kp, driving_kp, canvas=None):
+        "(B, 3, S, S) frames, made small and enlarged; the enlarging network paints every pixel, so no canvas is used"
         small = self.stages(degrade(source, self.scale), source_kp, driving_kp)[0]
         return self.superres(small) if self.config['superres_width'] else bicubic(small, self.scale).clamp(0, 1)
 

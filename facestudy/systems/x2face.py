@@ -8,11 +8,11 @@ __all__ = ['halve', 'double', 'UNet', 'look', 'blend', 'X2Face']
 # %% ../../nbs/systems/05_x2face.ipynb #1ad0b542
 import torch
 from torch import nn
-from ..core import InputError, to_numpy
+from ..core import InputError
 from ..grids import make_grid, warp
 from ..data.pairs import Pairs, both_ways
 from .suggested import ImageDistance, chunks
-from ..training.system import System
+from ..training.system import System, at_side
 
 # %% ../../nbs/systems/05_x2face.ipynb #1a76a808
 def halve(
@@ -31,7 +31,7 @@ def double(
     norm=True # Batch norm behind the convolution
 )->nn.Sequential:
     "One step up: bilinear enlargement and a convolution instead of a transposed one"
-    up = nn.Upsample(scale_factor=2, mode='bilinear', align_corners=True)
+    up = nn.Upsample(scale_factor=2, mode='bilinear', align_corners=False)
     return nn.Sequential(nn.ReLU(), up, nn.Conv2d(ni, nf, 3, padding=1), *[nn.BatchNorm2d(nf)]*norm)
 
 # %% ../../nbs/systems/05_x2face.ipynb #5472c49a
@@ -95,6 +95,8 @@ def blend(
 class X2Face(System):
     "X2Face (Wiles et al. 2018), first training stage; published widths at 256 px by default. No relative motion"
     name = 'x2face'
+    version = 2
+    draws_larger = True
     only_for_training = ('features',)
 
     def __init__(self,
@@ -119,19 +121,20 @@ class X2Face(System):
         "One player: there is no discriminator"
         return {'generator': [self.embedder, self.driver]}
 
-    def embed(self, photos):
-        "(B, N, 3, S, S) frames of each source -> (B, 3, S, S) its embedded face"
-        flat = photos.flatten(0, 1)
-        maps = self.embedder(flat)
-        faces = warp(flat, look(maps[:, :2].tanh()))
-        return blend(faces.view(photos.shape), maps[:, 2:].view(*photos.shape[:2], 1, *maps.shape[2:]))
+    def embed(self, photos, canvas=None):
+        "(B, N, 3, S, S) frames of each source, and the same at any side -> (B, 3, S, S) its embedded face, of that side"
+        canvas = photos if canvas is None else canvas
+        maps = self.embedder(photos.flatten(0, 1))
+        faces = warp(canvas.flatten(0, 1), look(maps[:, :2].tanh()))
+        trust = at_side(maps[:, 2:], canvas.shape[-1])
+        return blend(faces.view(canvas.shape), trust.view(*canvas.shape[:2], 1, *canvas.shape[-2:]))
 
     def code(self, driving):
         "(B, 3, S, S) -> (B, 128): all that the output knows of the driving frame"
         return self.driver.encode(driving)[-1].flatten(1)
 
     def render(self, embedded, code):
-        "(B, 3, S, S) embedded faces and (B, 128) codes -> (B, 3, S, S) output frames"
+        "(B, 3, L, L) embedded faces and (B, 128) codes -> (B, 3, L, L) output frames"
         return warp(embedded, look(self.driver.decode([code[..., None, None]]).tanh().tanh()))
 
     def losses(self, player, pairs:Pairs):
@@ -142,10 +145,10 @@ class X2Face(System):
         output = self.render(self.embed(photos), both_ways(self.code(images)))
         return self.distance(output, both_ways(images))
 
-    @torch.no_grad()
-    def animate(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16):
+    def film(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16, canvas=None):
         "Frames of `source`, one photo (3, S, S) or several (N, 3, S, S), in the driving pose; no boxes, no `relative`"
-        embedded = self.embed(source.view(1, -1, *source.shape[-3:]))
+        photos = source.view(1, -1, *source.shape[-3:])
+        large = photos if canvas is None else canvas.view(1, -1, *canvas.shape[-3:])
+        embedded = self.embed(photos, large)
         for frames in chunks(driving, batch):
-            codes = self.code(torch.stack(frames))
-            yield from map(to_numpy, self.render(embedded.expand(len(frames), -1, -1, -1), codes))
+            yield from self.render(embedded.expand(len(frames), -1, -1, -1), self.code(torch.stack(frames)))
