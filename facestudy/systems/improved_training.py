@@ -170,7 +170,8 @@ def rebuilt(
         there = {k: v[i:i+batch] for k,v in kp.items()}
         n = len(there['marks'])
         here = {k: v[:1].expand_as(there[k]) for k,v in kp.items()}
-        out.append(_pictures(system.render(frames[:1].expand(n, -1, -1, -1), here, there, size)))
+        canvas = resize_to(frames[:1], size).expand(n, -1, -1, -1)
+        out.append(_pictures(system.render(frames[:1].expand(n, -1, -1, -1), here, there, canvas)))
     return np.concatenate(out)
 
 # %% ../../nbs/systems/17_improved_training.ipynb #dcc3fbca
