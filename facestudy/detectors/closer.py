@@ -53,6 +53,8 @@ def square_of(
     size = a.square().sum()
     c = (a*d).sum((1, 2))/size
     s = (a[:, 0]*d[..., 1]-a[:, 1]*d[..., 0]).sum(1)/size
+    tiny = c.square()+s.square() < 4e-4              # points that nearly coincide: a square of 2 % of the frame
+    c,s = torch.where(tiny, .02, c),torch.where(tiny, 0., s)
     turn = torch.stack([torch.stack([c, -s], -1), torch.stack([s, c], -1)], 1)
     return torch.cat([turn, (mean-turn@home)[..., None]], -1)
 

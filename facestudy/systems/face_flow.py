@@ -29,7 +29,8 @@ def spline(
     affine = torch.cat([at.new_ones(b, n, 1), at], -1)
     k = torch.diag(give.to(at)) - torch.cdist(at, at, compute_mode='donot_use_mm_for_euclid_dist')
     top = torch.cat([k, affine], -1)
-    bottom = torch.cat([affine.mT, at.new_zeros(b, 3, 3)], -1)
+    calm = -1e-4*torch.eye(3, device=at.device, dtype=at.dtype)      # points that all coincide still have an answer
+    bottom = torch.cat([affine.mT, calm.expand(b, 3, 3)], -1)
     right = torch.cat([values, at.new_zeros(b, 3, values.shape[-1])], 1)
     w = torch.linalg.solve(torch.cat([top, bottom], 1), right)
     far = -torch.cdist(places, at, compute_mode='use_mm_for_euclid_dist')
