@@ -15,7 +15,7 @@ from ..grids import Deformation, make_grid, resize_flow, resize_to, warp
 from ..method.keypoints import equivariance_loss
 from ..method.losses import pyramid_loss
 from .face_flow import along, drawing, folded, look_up
-from .improved import FINE, FRAME, PAINT, compose, find_motion, over, paint, tinted
+from .improved_picture import FINE, FRAME, PAINT, compose, find_motion, over, paint, tinted
 
 # %% ../../nbs/systems/16_improved_losses.ipynb #c6b23091
 WEIGHTS = dict(
