@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from ..core import atomic, cache_dir, short_hash
-from ..detectors.closer import FLIPPED, into, look_closely, out_of, square_of
+from ..detectors.closer import FLIPPED, cut, into, look_closely, out_of, square_of
 from ..grids import make_grid, resize_to
 from ..media import resize
 from .face_flow import carried_points, carried_square
