@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['app', 'EXAMPLES', 'Device', 'System', 'Weights', 'Photo', 'Driving', 'Absolute', 'SuperRes', 'Side', 'TruthSide',
-           'Workers', 'Videos', 'Prepared', 'Metadata', 'Folder', 'Profile', 'Clips', 'Parametric', 'Licences', 'Wild',
-           'Seed', 'Steps', 'Fields', 'Systems', 'Trainable', 'Minutes', 'Nice', 'Threads', 'StudyReleased',
-           'ReportReleased', 'ReportFolder', 'say', 'told_plainly', 'command', 'main', 'find_system', 'animate',
-           'reconstruct', 'prepare', 'data', 'parametric', 'gallery', 'beside_others', 'recipe_fields', 'chosen_clips',
-           'train', 'study', 'release', 'report', 'ablation', 'reports', 'bench']
+           'Checkpoint', 'Configuration', 'Imported', 'Geometry', 'ImageSide', 'Workers', 'Videos', 'Prepared',
+           'Metadata', 'Folder', 'Profile', 'Clips', 'Parametric', 'Licences', 'Wild', 'Seed', 'Steps', 'Fields',
+           'Systems', 'Extra', 'Trainable', 'Minutes', 'Nice', 'Threads', 'StudyReleased', 'ReportReleased',
+           'ReportFolder', 'say', 'told_plainly', 'command', 'main', 'find_system', 'animate', 'reconstruct',
+           'import_first_order', 'prepare', 'data', 'parametric', 'gallery', 'beside_others', 'recipe_fields',
+           'chosen_clips', 'train', 'study', 'release', 'report', 'ablation', 'reports', 'bench']
 
 # %% ../nbs/07_cli.ipynb #8508a94a
 import contextlib, functools, signal, sys, warnings
@@ -204,6 +205,37 @@ def reconstruct(
     if r['failed']: say(f'{len(r["failed"])} of {r["clips"]+len(r["failed"])} clips could not be used.')
     return int(bool(r['failed']))
 
+# %% ../nbs/07_cli.ipynb #91905849
+Checkpoint = Annotated[str, typer.Argument(metavar='CHECKPOINT',
+                       help='the published weights, for example vox-cpk.pth.tar')]
+Configuration = Annotated[str, typer.Argument(metavar='CONFIG',
+                          help='the configuration that was published with them, .yaml or .json')]
+Imported = Annotated[str, typer.Argument(metavar='OUT.safetensors',
+                     help='system to write; `animate --system OUT.safetensors` uses it')]
+Geometry = Annotated[Literal['torch1', 'torch2'], typer.Option(
+                     help='how the weights read coordinates: as PyTorch 1.0, under which the published ones were '
+                          'trained, or as later versions do by default')]
+ImageSide = Annotated[int|None, typer.Option(metavar='PX',
+                      help="side of the model's images (default: what the configuration says, else 256)")]
+
+# %% ../nbs/07_cli.ipynb #09b8dc29
+@command('import-first-order', 'facestudy import-first-order vox-cpk.pth.tar vox-256.yaml vox.safetensors',
+         'nothing was written, and the same command starts again.')
+def import_first_order(
+    checkpoint:Checkpoint,
+    config:Configuration,
+    out:Imported,
+    geometry:Geometry='torch1',
+    size:ImageSide=None,
+):
+    "Turn published first-order weights into a system."
+    from facestudy.nets import net_meta
+    from facestudy.systems.import_first_order import import_first_order
+    file = import_first_order(checkpoint, config, out, geometry, size)
+    meta = net_meta(file, 'system')
+    print(f'{file}: {meta["label"]}, {meta["config"]["size"]} px, from {meta["imported"]["checkpoint"]}; '
+          f'{meta["imported"]["licence"]}')
+
 # %% ../nbs/07_cli.ipynb #de38e15d
 Workers = Annotated[int|None, typer.Option(metavar='N', help='processes (default: one per core)')]
 Videos = Annotated[str, typer.Argument(metavar='VIDEOS',
@@ -291,6 +323,9 @@ Steps = Annotated[int|None, typer.Option(metavar='N', help="training steps (defa
 Fields = Annotated[list[str], typer.Option('--set', metavar='FIELD=VALUE', show_default=False,
                    help='change a field of the recipe, for example lr=1e-3; may be given several times')]
 Systems = Annotated[str|None, typer.Option(metavar='A,B', help='systems to run, by name (default: all)')]
+Extra = Annotated[list[str], typer.Option('--extra', metavar='FILE', show_default=False,
+                  help='imported weights to measure beside the systems, as import-first-order writes them; may be '
+                       'given several times')]
 Trainable = Annotated[str, typer.Argument(metavar='SYSTEM',
                       help='the name of a row of the table, for example improved; or superres, the network that '
                            'doubles the side of a result; or landmarker or parser, the aids of some systems')]
@@ -400,14 +435,14 @@ StudyReleased = Annotated[bool|None, typer.Option('--released/--no-released', sh
 def study(
     profile:Profile='quick', clips:Clips=None, licences:Licences=None, wild:Wild=False, parametric:Parametric=None,
     seed:Seed=0, steps:Steps=None, fields:Fields=(), device:Device='auto', systems:Systems=None,
-    released:StudyReleased=None, minutes:Minutes=None, nice:Nice=0, threads:Threads=None,
+    released:StudyReleased=None, minutes:Minutes=None, nice:Nice=0, threads:Threads=None, extra:Extra=(),
 ):
     "Train and measure what is missing, and keep the rows."
     from facestudy.study.follow import aloud
     from facestudy.study.study import study
     names,overrides,films = _chosen(systems),recipe_fields(fields, steps),chosen_clips(clips, licences, wild)
     beside_others(nice, threads)
-    rows = study(profile, names, films, seed, device, parametric, released, minutes, say=aloud, **overrides)
+    rows = study(profile, names, films, seed, device, parametric, released, minutes, tuple(extra), aloud, **overrides)
     left = [s for s in names if s not in set(rows.system)]
     if left: say(f'the time is over; still to do: {", ".join(left)}. The same command goes on.')
     if len(rows): _print_scores(rows)
@@ -448,11 +483,12 @@ ReportFolder = Annotated[str|None, typer.Option(metavar='DIR', help='folder of t
 def report(
     profile:Profile='quick', clips:Clips=None, parametric:Parametric=None, seed:Seed=0, steps:Steps=None,
     fields:Fields=(), device:Device='auto', systems:Systems=None, out:ReportFolder=None, released:ReportReleased=None,
+    extra:Extra=(),
 ):
     "Make the missing rows, then render Table 1 and the error gallery."
     from facestudy.pages.report import errors, report
     overrides = recipe_fields(fields, steps)
-    page = report(profile, _chosen(systems), clips, seed, out, device, parametric, released, **overrides)
+    page = report(profile, _chosen(systems), clips, seed, out, device, parametric, released, tuple(extra), **overrides)
     print(page, errors(page.with_suffix('.rows.csv'), clips), sep='\n')
 
 # %% ../nbs/07_cli.ipynb #537d1c12

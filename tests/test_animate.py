@@ -12,27 +12,28 @@ from facestudy import animate as A
 from facestudy.animate import (Driving, aligned_square, animate_photo, check_output, clip_files, crop_square, cut,
                                faces_in, one_face, reconstruct_clips, source_crop, system_digest)
 from facestudy.data.clips import MARGIN
-from facestudy.core import InputError, to_numpy
+from facestudy.core import InputError
 from facestudy.data.landmarks import detect_faces
 from facestudy.media import Video, read_video, write_video
-from facestudy.measure.metrics import summarise
+from facestudy.measure.metrics import score_clip, summarise
 from facestudy.method.superres import SuperResolution
 from facestudy.nets import save_net
+from facestudy.training.system import System
 
 PHOTO = data.astronaut()[:300, 60:420]
 
 
-class Still(torch.nn.Module):
+class Still(System):
     "Gives the source back for every driving frame, and remembers what it was asked"
-    name,size = 'still',64
+    name = 'still'
     def __init__(self):
-        super().__init__()
+        super().__init__(64)
         self.weight = torch.nn.Parameter(torch.ones(3))
         self.asked = []
-    def animate(self, source, driving, source_face=None, driving_faces=None, relative=False, progress=None):
+    def film(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16, canvas=None):
         for im,face in zip(driving, driving_faces, strict=True):
             self.asked.append(dict(source=source, image=im, face=face, source_face=source_face, relative=relative))
-            yield to_numpy(source)
+            yield source
 
 
 def face_frames(n, step=3):
@@ -89,7 +90,7 @@ def test_aligned_face_sits_like_the_driving_face():
     like = np.array([-.2, .1, .5, .5])
     box,hw = (400, 300, 100, 100),(900, 1000)
     square = aligned_square(box, hw, like)
-    np.testing.assert_allclose(faces_in(one_face(box), square, 256)[0], like, atol=.02)
+    np.testing.assert_allclose(faces_in(one_face(box), square)[0], like, atol=.02)
     assert aligned_square(box, hw, np.full(4, np.nan)) == crop_square(box, hw)
 
 
@@ -149,14 +150,40 @@ def test_superres_and_size(made, tmp_path):
         with pytest.raises(InputError, match='out of range'): run(made, tmp_path/'c.mp4', size=size)
 
 
+class Large(Still):
+    "Draws on the photo"
+    draws_larger = True
+    def film(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16, canvas=None):
+        for _ in driving: yield source if canvas is None else canvas
+
+
+def test_the_photos_own_pixels_reach_the_result(made, tmp_path):
+    report = run(made, tmp_path/'own.mp4', system=Large())
+    assert 64 < report['size'] <= A.LARGEST and report['size'] % 2 == 0
+    shown = read_video(tmp_path/'own.mp4')[0][0]
+    film = Driving(made/'silent.mp4', 64, progress=False)
+    photo = source_crop(made/'photo.png', report['size'], film.first_face)[0]
+    assert np.abs(shown.astype(int)-photo).mean() < 4                       # H.264 alone stands between the two
+    assert run(made, tmp_path/'asked.mp4', system=Large(), size=96)['size'] == 96
+
+
+@pytest.mark.parametrize('size', [None, 96])
+def test_the_rebuilt_file_says_what_the_rows_say(made, tmp_path, size):
+    rows = rebuild(made, tmp_path, Large(), size=size)['rows']
+    for clip,part in rows.groupby('clip'):
+        truth = np.stack(list(Driving(made/'clips'/f'{clip}.mp4', size or 64, whole=True, progress=False)))
+        theirs = score_clip(truth, read_video(tmp_path/f'{clip}.mp4')[0])
+        assert abs(theirs.psnr.mean()-part.psnr.mean()) < .05
+
+
 def test_memory_holds_a_few_frames_only(made, tmp_path, monkeypatch):
     "The system is handed a frame only after the one before has left it"
     events = []
     class Slow(Still):
-        def animate(self, source, driving, **kw):
+        def film(self, source, driving, *_):
             for _ in driving:
                 events.append('in')
-                yield to_numpy(source)
+                yield source
     real = A.write_video
     def spy(path, frames, *args, **kw): return real(path, ((events.append('out'), f)[1] for f in frames), *args, **kw)
     monkeypatch.setattr(A, 'write_video', spy)
@@ -278,10 +305,10 @@ def test_places_that_cannot_be_written(made, tmp_path):
 def test_full_disk_and_interruption_leave_the_old_file(made, tmp_path, error, raised):
     (tmp_path/'out.mp4').write_bytes(b'old')
     class Breaks(Still):
-        def animate(self, source, driving, **kw):
+        def film(self, source, driving, *_):
             for i,_ in enumerate(driving):
                 if i == 3: raise error
-                yield to_numpy(source)
+                yield source
     with pytest.raises(raised): run(made, tmp_path/'out.mp4', system=Breaks())
     assert (tmp_path/'out.mp4').read_bytes() == b'old' and left(tmp_path) == ['out.mp4']
 
@@ -323,8 +350,8 @@ def test_a_second_run_computes_nothing_and_other_weights_compute_all(made, tmp_p
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_rows(made, tmp_path):
     class Dies(Still):
-        def animate(self, source, driving, **kw):
-            for x in super().animate(source, driving, **kw):
+        def film(self, source, driving, *asked):
+            for x in super().film(source, driving, *asked):
                 if len(self.asked) > 7: raise KeyboardInterrupt
                 yield x
     with pytest.raises(KeyboardInterrupt): rebuild(made, tmp_path/'a', Dies())

@@ -16,7 +16,7 @@ import typer
 from facestudy import cli
 from facestudy.data import embedded
 from facestudy.data.clips import build_store
-from facestudy.core import ROOT, save_tensors, to_numpy
+from facestudy.core import ROOT, save_tensors
 from facestudy.media import Video, read_video, write_video
 from facestudy.people.head import head_asset
 from facestudy.study.data import Filmed, with_people
@@ -74,16 +74,16 @@ def test_wrong_usage_exits_with_2(capsys, argv): assert run(capsys, *argv)[0] ==
 
 def test_animate(capsys, made, weights, tmp_path):
     code,out,err = animate(capsys, made, weights, tmp_path/'new'/'o.mp4', driving=made/'talk.mp4')
-    assert (code, err) == (0, []) and '6 frames of 64 px at 12 frames/s, with sound' in out
+    assert (code, err) == (0, []) and '6 frames of 166 px at 12 frames/s, with sound' in out  # the photo's own square
     assert Video(tmp_path/'new'/'o.mp4').has_audio
     assert 'without sound' in animate(capsys, made, weights, tmp_path/'o.mp4')[1]
 
 def test_relative_by_default_absolute_on_request(capsys, made, weights, tmp_path, monkeypatch):
     asked = []
-    def spy(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16):
+    def spy(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16, canvas=None):
         asked.append(relative)
-        for _ in driving: yield to_numpy(source)
-    monkeypatch.setattr(CopySource, 'animate', spy)
+        for _ in driving: yield source
+    monkeypatch.setattr(CopySource, 'film', spy)
     animate(capsys, made, weights, tmp_path/'a.mp4')
     animate(capsys, made, weights, tmp_path/'b.mp4', absolute=True)
     assert asked == [True, False]

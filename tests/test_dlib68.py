@@ -12,6 +12,7 @@ from facestudy.data.landmarks import track_face
 from facestudy.detectors import dlib68
 from facestudy.detectors.dlib68 import (_choose, _dlib_box, _enlarge, _from_pixels, _to_pixels, dlib_landmarks,
                                         dlib_predictor)
+from facestudy.grids import from_pixels
 from facestudy.media import resize
 
 
@@ -75,19 +76,19 @@ def test_enlarging_and_back(h, w, k):
     assert got == k and big.shape == (h*k, w*k, 3)
     side,p = np.array([w, h]),np.array([[-1, -1], [1, 1], [.2, -.4]])
     assert np.allclose(_from_pixels(_to_pixels(p, side, k), side, k), p)
-    assert np.allclose(_to_pixels([-1, -1], side, k), (k-1)/2)                   # the first pixel's centre
+    assert np.allclose(_to_pixels([-1, -1], side, k), -.5)                       # the picture's edge
 
 def test_a_bright_dot_stays_where_it_is():
     im = np.zeros((64, 64, 3), np.uint8)
     im[11, 50] = 255
     big,k = _enlarge(im)
     y,x = np.nonzero(big[..., 1] > 100)
-    assert np.allclose(_to_pixels(np.array([50, 11])/31.5-1, np.array([64, 64]), k), [x.mean(), y.mean()], atol=.01)
+    assert np.allclose(_to_pixels(from_pixels(np.array([50, 11]), 64), np.array([64, 64]), k), [x.mean(), y.mean()], atol=.01)
 
 def test_box_of_dlibs_kind():
     side = np.array([64, 64])
     plain,own = _dlib_box([.1, 0, .5, .5], side, 4, 1, 0),_dlib_box([.1, 0, .5, .5], side, 4)
-    assert np.allclose(plain[2:], 126) and (own[2:] < plain[2:]).all()
+    assert np.allclose(plain[2:], 128) and (own[2:] < plain[2:]).all()
     shift = (own[:2]+own[2:]/2)-(plain[:2]+plain[2:]/2)
     assert np.isclose(shift[0], 0) and shift[1] > 0
     assert np.isnan(_dlib_box(np.full(4, np.nan), side, 4)).all()
@@ -107,7 +108,7 @@ def test_a_photograph(model, photo):
     eye = p[0, 45, 0]-p[0, 36, 0]
     assert eye > .2 and np.linalg.norm(p-q, axis=-1).mean() < .15*eye            # two rectangles, one face
     centres = np.stack([p[0, 36:42].mean(0), p[0, 42:48].mean(0), p[0, 48:68].mean(0)])
-    seen = track_face(im).points[0]/31.5-1                                       # eyes and mouth by Viola-Jones
+    seen = from_pixels(track_face(im).points[0], 64)                                       # eyes and mouth by Viola-Jones
     assert np.nanmax(np.linalg.norm(centres-seen, axis=-1)) < .4*eye
 
 def test_nothing_known_is_nan(model, photo):
@@ -124,8 +125,8 @@ def test_points_follow_the_picture(model, photo):
     "Three pixels to the side and two down"
     im,face = photo
     moved = np.roll(im, (2, 3), (1, 2))
-    there = dlib_landmarks(moved, face+np.float32([3/31.5, 2/31.5, 0, 0]))
-    by = np.median(there-dlib_landmarks(im, face), axis=1)[0]*31.5
+    there = dlib_landmarks(moved, face+np.float32([3/32, 2/32, 0, 0]))
+    by = np.median(there-dlib_landmarks(im, face), axis=1)[0]*32
     assert np.allclose(by, [3, 2], atol=.7)
 
 def test_one_box_per_frame(model, photo):

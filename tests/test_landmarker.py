@@ -13,6 +13,7 @@ from facestudy.data.clips import Segment
 from facestudy.detectors.landmarker import (MIRRORED, POINTS, SIDE, Landmarker, crop_faces, crop_map, find_landmarks,
                                             grey, into_crop, into_frame, landmark_errors, mean_landmarker, mean_place,
                                             train_landmarker, training_crops)
+from facestudy.grids import from_pixels
 from facestudy.nets import load_net, save_net
 from facestudy.people.motion import sweep
 
@@ -66,7 +67,7 @@ class Drawn:
             wild[:, 36:48] = rng.normal(0, .04, (t, 1, 2))
             pts = (shape()+wild)*box[:, None, 2:]+box[:, None, :2]
             found = box+rng.uniform(-4, 4, (t, 2))[:, [0, 1, 0, 0]]*[1, 1, .5, .5]    # a detector's box is a little off
-            faces = np.c_[(found[:, :2]+found[:, 2:]/2)/31.5-1, found[:, 2:]/63].astype(np.float32)
+            faces = np.c_[(found[:, :2]+found[:, 2:]/2)/32-1, found[:, 2:]/64].astype(np.float32)
             self.data[f'p{i}-m0'] = np.stack([draw(o, 64, rng) for o in pts]),faces,pts.astype(np.float32)
     def segments(self, split, hidden=None):
         names = list(self.data)
@@ -93,7 +94,7 @@ def test_mirror_names():
 def test_mean_place():
     x = torch.full((1, 1, 8, 8), -60.)
     x[0, 0, 0, 7] = 60
-    assert torch.allclose(mean_place(x), torch.tensor([[[1., -1.]]]), atol=1e-5)
+    assert torch.allclose(mean_place(x), from_pixels(torch.tensor([[[7., 0.]]]), 8), atol=1e-5)
 
 def test_crop_map_goes_both_ways():
     torch.manual_seed(0)
@@ -110,9 +111,9 @@ def test_crops_follow_points(drawn):
     im,where = torch.zeros(8, 1, 64, 64),torch.randint(24, 40, (8, 2))
     for i,(x,y) in enumerate(where.tolist()): im[i, :, y, x] = 1
     faces = torch.tensor([[0, 0, .5, .5]]*8)
-    points = (where/31.5-1)[:, None].repeat(1, 68, 1).float()
+    points = from_pixels(where, 64)[:, None].repeat(1, 68, 1).float()
     brightest = crop_faces(im, crop_map(faces)).flatten(1).argmax(1)
-    found = torch.stack([brightest%SIDE, brightest//SIDE], 1)/((SIDE-1)/2)-1
+    found = from_pixels(torch.stack([brightest%SIDE, brightest//SIDE], 1), SIDE)
     assert (found-into_crop(points, crop_map(faces))[:, 0]).abs().max() < .04
     crops,points = training_crops(im, faces, points)
     assert crops.shape == (8, 1, SIDE, SIDE) and points.shape == (8, 68, 2) and torch.isfinite(crops).all()
@@ -137,7 +138,7 @@ def test_errors_by_hand(drawn):
     "A detector that is off by a tenth of the eye distance in x"
     def off(frames, faces):
         p = next(v[2] for v in drawn.data.values() if v[0] is frames or np.array_equal(v[0], frames))
-        return p/31.5-1+np.array([.1, 0])*np.linalg.norm(p[:, 36]-p[:, 45], axis=-1)[:, None, None]/31.5
+        return from_pixels(p + np.array([.1, 0])*np.linalg.norm(p[:, 36]-p[:, 45], axis=-1)[:, None, None], 64)
     assert np.allclose(landmark_errors(off, drawn).error, .1, atol=1e-5)
 
 def test_same_twice(drawn):

@@ -4,8 +4,8 @@ import pytest
 from skimage import data
 
 from facestudy.core import InputError
-from facestudy.data.landmarks import (LANDMARKS, Track, detect_faces, face_landmarks, iou, jitter, largest_face,
-                                      observe, steady, track_face)
+from facestudy.data.landmarks import (LANDMARKS, Track, detect_faces, face_landmarks, follow, iou, jitter,
+                                      largest_face, observe, steady, track_face)
 from facestudy.media import resize
 
 FACE = data.astronaut()
@@ -126,3 +126,19 @@ def test_normalised():
 def test_same_every_time():
     a,b = track_face(walk(8)),track_face(walk(8))
     assert np.array_equal(a.boxes, b.boxes) and np.array_equal(a.points, b.points, equal_nan=True)
+
+
+def test_every_third_frame_is_enough_while_the_face_is_there():
+    film = walk(12)
+    found = [box is not None for _,box,_ in follow(film, each=3)]
+    assert found == [i % 3 == 0 for i in range(12)]
+    quick,full = track_face(film, each=3, landmarks=False),track_face(film)
+    assert np.isnan(quick.points).all() and np.isfinite(quick.boxes).all()
+    assert np.abs(quick.boxes-full.boxes).max() < .05*full.boxes[:, 2].mean()
+
+
+def test_a_lost_face_is_looked_for_in_every_frame():
+    blank = np.full_like(HEAD, 128)
+    film = [HEAD]*3 + [blank]*4 + [HEAD]*3
+    found = [i for i,(_,box,_) in enumerate(follow(film, each=3, every=2)) if box is not None]
+    assert found == [0, 7, 9]                                   # lost in 3, found in 7, then every third frame again

@@ -129,7 +129,7 @@ def test_frames_do_not_depend_on_the_batch(relative):
 
 def test_relative_motion_keeps_driving_covariances(monkeypatch):
     system,seen = tiny().eval(),[]
-    monkeypatch.setattr(system, 'render', lambda s, a, b: seen.append((a, b)) or s)
+    monkeypatch.setattr(system, 'render', lambda s, a, b, canvas: seen.append((a, b)) or s)
     seed_all(3)
     source,driving = torch.rand(3, 32, 32),torch.rand(3, 32, 32)
     list(system.animate(source, [driving], relative=True))

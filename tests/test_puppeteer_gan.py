@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from facestudy.core import InputError, seed_all
-from facestudy.grids import make_grid
+from facestudy.grids import from_pixels, make_grid
 from facestudy.detectors.landmarker import Landmarker
 from facestudy.data.pairs import Pairs
 from facestudy.detectors.parser import PARTS, Parser, one_hot
@@ -40,7 +40,7 @@ def moves(system, pairs):
 
 def test_landmark_maps_by_hand():
     p = torch.zeros(1, 68, 2)
-    p[:, :17] = torch.tensor([1., -1])
+    p[:, :17] = from_pixels(torch.tensor([32., 0]), 33)
     m = landmark_maps(p, 33, 33)
     assert m.shape == (1, len(GROUPS), 33, 33)
     assert m[0, 0].argmax() == 32 and torch.isclose(m[0, 0].max(), torch.tensor(1.))

@@ -63,7 +63,7 @@ def test_offsets_reach_no_further_than_tanh_of_one():
     system.driver.up[-1][-1].weight.data.mul_(1e4)
     ramp = torch.linspace(0, 1, 32).expand(1, 3, 32, 32)
     shift = (system.render(ramp, torch.randn(1, 128)) - ramp).abs().max()
-    assert .3 < shift < .77/2
+    assert .3 < shift < .77/2*32/31                                         # the ramp rises by 1 between 32 centres
 
 
 def test_gradients_reach_both_networks_and_everything_but_the_trust():

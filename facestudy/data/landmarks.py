@@ -185,11 +185,15 @@ def _anywhere(im, last):
 def follow(
     frames,         # Any iterable of uint8 (H, W, 3)
     every:int=5,    # While the face is lost, the whole picture is searched this often, frames
-    patience:int=25 # After so many frames without it any face will do
+    patience:int=25,# After so many frames without it any face will do
+    each:int=1      # While the face is followed, only each so many-th frame is searched; the others have no box
 ):
     "Yields (frame, box x, y, w, h in pixels or None, confidence) of one face through time, the largest at the start"
     last,missed = None,0
-    for im in frames:
+    for i,im in enumerate(frames):
+        if i % each and last is not None and not missed:
+            yield im,None,0.
+            continue
         box,conf = (None, 0.) if last is None else _nearby(im, last)
         if box is None and missed%every == 0: box,conf = _anywhere(im, last)
         if box is None:
@@ -262,13 +266,15 @@ class Track:
 
 # %% ../../nbs/data/01_viola_jones.ipynb #c314a230
 def observe(
-    frames # Any iterable of uint8 (H, W, 3); it is walked through once
+    frames,          # Any iterable of uint8 (H, W, 3); it is walked through once
+    each:int=1,      # As `follow`
+    landmarks:bool=True # Look for eyes and mouth as well, which takes most of the time
 )->Track:
     "What association finds in each frame, nothing bridged and nothing smoothed"
     boxes,points,confidence = [],[],[]
-    for im,box,conf in follow(frames):
+    for im,box,conf in follow(frames, each=each):
         boxes.append(np.full(4, np.nan) if box is None else box)
-        points.append(np.full((3, 2), np.nan) if box is None else face_landmarks(im, box)[0])
+        points.append(face_landmarks(im, box)[0] if landmarks and box is not None else np.full((3, 2), np.nan))
         confidence.append(conf)
     return Track(np.array(boxes, np.float32).reshape(-1, 4), np.array(points, np.float32).reshape(-1, 3, 2),
                  np.array(confidence, np.float32))
@@ -299,10 +305,12 @@ def track_face(
     frames,           # Any iterable of uint8 (H, W, 3); it is walked through once
     bridge:bool=True, # Fill short gaps
     smooth:bool=True, # Take the tremble out
+    each:int=1,       # As `follow`
+    landmarks:bool=True, # As `observe`
     **kw              # For `steady`: `reach` and `sigma`, frames
 )->Track:
     "Follow one face, the largest at the start, by Viola-Jones detection (Sec. 3.1)"
-    return steady(observe(frames), bridge, smooth, **kw)
+    return steady(observe(frames, each, landmarks), bridge, smooth, **kw)
 
 # %% ../../nbs/data/01_viola_jones.ipynb #a52864b9
 def jitter(

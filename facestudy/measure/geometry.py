@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CORNERS', 'STEADY', 'EXPRESSIVE', 'LEAST', 'MOVES', 'interocular', 'landmark_error', 'fit_similarity',
            'apply_similarity', 'deformation', 'sequence_error', 'motion_parts', 'expression', 'transferred',
-           'eye_boxes', 'eye_error', 'pupil_error', 'Move', 'move_map', 'keypoint_stability']
+           'eye_boxes', 'eye_error', 'pupil_error', 'gaze_transferred', 'Move', 'move_map', 'keypoint_stability']
 
 # %% ../../nbs/measure/02_geometry.ipynb #f58e5038
 import math
@@ -243,6 +243,25 @@ def pupil_error(
     wide = np.minimum(mine[..., 2], theirs[..., 2])*(truth.shape[2]-1) >= 3
     known = wide & np.isfinite(d)
     return np.where(known.any(1), np.where(known, d, 0).sum(1)/np.maximum(known.sum(1), 1), np.nan)
+
+# %% ../../nbs/measure/02_geometry.ipynb #7779878c
+def gaze_transferred(
+    truth_frames, # uint8 (T, H, W, 3); frame 0 is the source
+    output_frames,# uint8 (T, H, W, 3)
+    truth_points, # (T, 68, 2)
+    output_points,# (T, 68, 2)
+    least=.01     # Least mean motion that is scored, eye widths
+)->float: # Share: 1 all, 0 still, negative worse, NaN below `least`
+    "Share of the eyes' motion aside that arrives. Raises `InputError` for shapes that differ"
+    truth,output,points = _framed(truth_frames, output_frames, truth_points)
+    def aside(frames, points):
+        boxes = eye_boxes(points, .1)
+        return _dark_place(frames, boxes)[..., 0]/boxes[..., 2]/2
+    a,b = aside(truth, points),aside(output, _both(points, output_points)[1])
+    motion,error = np.abs(a-a[0])[1:],np.abs(b-a)[1:]
+    known = np.isfinite(motion) & np.isfinite(error)
+    if not known.any() or motion[known].mean() < least: return math.nan
+    return float(1-error[known].sum()/motion[known].sum())
 
 # %% ../../nbs/measure/02_geometry.ipynb #71d427d4
 class Move(NamedTuple):

@@ -20,10 +20,11 @@ def proposals(
     h:int,          # Rows
     w:int,          # Columns
     motion='affine',# 'affine' or 'translation'
-    jacobians=None  # (B, K, 2, 2) instead of the fitted ones, if the keypoints bring their own
+    jacobians=None, # (B, K, 2, 2) instead of the fitted ones, if the keypoints bring their own
+    grid=None       # (h, w, 2) positions of the pixels; None: of `make_grid`
 )->torch.Tensor: # (B, K+1, h, w, 2) backward maps, the background's first
     "The motion each keypoint proposes for every pixel"
-    grid = make_grid(h, w, driving)
+    grid = make_grid(h, w, driving) if grid is None else grid
     z = grid[None, None] - driving[:, :, None, None]
     if jacobians is None and motion == 'affine': jacobians = local_affine(driving, source)
     if jacobians is not None: z = torch.einsum('bkij,bkhwj->bkhwi', jacobians, z)

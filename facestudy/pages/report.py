@@ -65,13 +65,14 @@ def report(
     device='auto',
     parametric=None,       # Rendered people too? None: with the embedded clips yes, with own clips no
     released=None,         # Measure released weights, not train? None: yes unless clips, seed or recipe are others
+    extra=(),              # Files of imported weights, measured beside the systems
     **overrides            # Recipe fields to change
 )->Path: # The page
     "Make the missing rows, then render Table 1 from them; the gallery of rendered people too where it is missing"
     local = ROOT/'reports'/'local'/Path(clips).resolve().name if clips else ROOT/'reports'
     out = Path(out or local).resolve()
     if released is None: released = not (clips or seed or overrides)
-    rows = study(profile, systems, clips, seed, device, parametric, released, **overrides)
+    rows = study(profile, systems, clips, seed, device, parametric, released, extra=extra, **overrides)
     name = report_name(profile, seed, clips, parametric)
     params = store_report(rows, out, name)
     params['clips'] = Path(clips).name if clips else ''

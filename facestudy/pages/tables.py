@@ -108,8 +108,9 @@ def cost(
     "What each run took. Copying a picture has no speed worth a number"
     one = check_rows(rows).groupby('system', sort=False).first()
     speed = one.fps.mask(one.index == 'copy_source')
-    return pd.DataFrame({'parameters, M': one.parameters/1e6, 'frames/s': speed, 'steps': one.steps,
-                         'pairs': one.steps*one.batch, 'minutes': one.train_seconds/60})
+    told = pd.DataFrame({'steps': one.steps, 'pairs': one.steps*one.batch, 'minutes': one.train_seconds/60})
+    if 'weights' in one: told = told.mask(one.weights == 'imported')       # trained elsewhere, nobody here knows how
+    return pd.DataFrame({'parameters, M': one.parameters/1e6, 'frames/s': speed}).join(told)
 
 def _order(systems, printed):
     "Copy-source first, then the article's rows as printed, then ours"

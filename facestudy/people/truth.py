@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SLACK', 'Sight', 'look_at', 'is_solid', 'nearest_depth', 'is_inside', 'landmarks_of', 'Truth', 'labels_of',
-           'canonical_of', 'truth_of', 'rigid', 'apart', 'find_landmarks', 'flow', 'pull_back']
+           'canonical_of', 'truth_of', 'rigid', 'apart', 'find_landmarks', 'flow_between', 'flow', 'pull_back']
 
 # %% ../../nbs/people/12_truth.ipynb #ffc340cf
 from dataclasses import dataclass
@@ -224,6 +224,23 @@ def _surface_flow(person, a, b, size, fine=3):
     off = _off((rest, place(rest)), b, to, size, fine)
     return y,x,to,(off < .1 + WINDOW/size/fine) & is_inside(to, size)   # 1 mm and the width of a fine pixel
 
+# %% ../../nbs/people/12_truth.ipynb #3bb073c7
+def flow_between(
+    person,  # A `Person`
+    first,   # `look_at` of frame a, at `size`
+    second,  # `look_at` of frame b, at `size`
+    drift,   # (2,) pixels by which the background moves from a to b
+    size:int # Side of the frames, pixels
+)->tuple: # (S, S, 2) float32 pixels x,y from frame a to frame b; (S, S) bool: visible in b too
+    "Where each pixel of frame `a` is in frame `b`, for two moments already looked at"
+    out = np.broadcast_to(drift, (size, size, 2)).astype(np.float32)
+    grid = np.stack(np.meshgrid(np.arange(size), np.arange(size)), -1)
+    to = (grid+out).reshape(-1, 2)
+    seen = (_look_up(second.buffers.triangle < 0, to) & is_inside(to, size)).reshape(size, size)
+    y,x,to,same = _surface_flow(person, first, second, size)
+    out[y, x],seen[y, x] = to-np.stack([x, y], -1),same
+    return out,seen
+
 # %% ../../nbs/people/12_truth.ipynb #01746ebb
 def flow(
     person,  # A `Person`
@@ -236,13 +253,7 @@ def flow(
     "Where each pixel of frame `a` is in frame `b`"
     first,second = look_at(person, motion, a, size),look_at(person, motion, b, size)
     drift = size*(scene.offset(b/motion.fps)-scene.offset(a/motion.fps))
-    out = np.broadcast_to(drift, (size, size, 2)).astype(np.float32)
-    grid = np.stack(np.meshgrid(np.arange(size), np.arange(size)), -1)
-    to = (grid+out).reshape(-1, 2)
-    seen = (_look_up(second.buffers.triangle < 0, to) & is_inside(to, size)).reshape(size, size)
-    y,x,to,same = _surface_flow(person, first, second, size)
-    out[y, x],seen[y, x] = to-np.stack([x, y], -1),same
-    return out,seen
+    return flow_between(person, first, second, drift, size)
 
 # %% ../../nbs/people/12_truth.ipynb #c7bc4c4d
 def pull_back(

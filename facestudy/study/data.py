@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMER_DIGESTS', 'own_store', 'Filmed', 'open_clips', 'larger_clips', 'with_people', 'open_data', 'wild_clips',
-           'group_of', 'crossed', 'counted', 'filmed_in_words', 'split_in_words', 'current_digest']
+           'group_of', 'crossed', 'counted', 'filmed_in_words', 'left_out_in_words', 'split_in_words', 'current_digest']
 
 # %% ../../nbs/study/02_data.ipynb #79a787c3
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ def open_clips(
     own = own_store(clips.folder, size, clips.licences)
     return JoinedStore([embedded_store(size), own], ['embedded', 'own']) if clips.embedded else own
 
-# %% ../../nbs/study/02_data.ipynb #5408e8e3
+# %% ../../nbs/study/02_data.ipynb #4ef900ab
 def larger_clips(
     profile:str,# A name in `PROFILES`
     clips=None  # As `open_clips`
@@ -79,10 +79,11 @@ def with_people(
 def open_data(
     profile:str,    # A name in `PROFILES`
     clips=None,     # As `open_clips`
-    parametric=None # As `with_people`
+    parametric=None,# As `with_people`
+    size=None       # Side of the images, pixels; None: the profile's
 ):                  # A `ClipStore` or a `JoinedStore` of the groups 'real' and 'parametric'
     "All that a study trains and tests on. Raises `InputError` for an unknown profile and where data cannot be had"
-    size = profile_named(profile).size
+    size = size or profile_named(profile).size
     real = open_clips(clips, size)
     # half of a batch is rendered; in the other half every filmed person is as likely, wherever the clip comes from
     alone = JoinedStore([real], ['real']) if isinstance(real, JoinedStore) else real
@@ -137,12 +138,24 @@ def filmed_in_words(
     return (f'Trained on {trained} clips of {len(them)} people, '
             f'tested on {tested} clips of {len(others)} people never seen in training.')
 
+# %% ../../nbs/study/02_data.ipynb #ab1b1d8d
+def left_out_in_words(
+    store # Filmed clips
+)->str: # '' where every clip is used; a sentence with a space before it
+    "Which clips could not be used: a study without them is another study"
+    parts = store.stores.values() if isinstance(store, JoinedStore) else [store]
+    names = [name for part in parts for name in part.rejected.name]
+    if not names: return ''
+    some = ', '.join(names[:5]) + (', …' if len(names) > 5 else '')
+    return f' Left out, because not to be had or not usable: {len(names)} clips ({some}).'
+
 # %% ../../nbs/study/02_data.ipynb #83e22b32
 def split_in_words(
     store # As `open_data`
 )->str:
     "What was trained on what, in a sentence or two"
-    words,people = filmed_in_words(group_of(store, 'real')),group_of(store, 'parametric')
+    real,people = (group_of(store, g) for g in ('real', 'parametric'))
+    words = filmed_in_words(real) + left_out_in_words(real)
     if people is None: return words
     (trained,them),(tested,others) = (counted(people.segments(side)) for side in ('train', 'test'))
     return (f'{words} Half of the training pairs are renderings: {trained} clips of {len(them)} parametric people. '

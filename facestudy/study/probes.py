@@ -83,7 +83,7 @@ def film(
     p,where = person(who),scene(who)
     large = render(p, where, motion, 2*size, samples=1)
     if style: large = drawn(large, style)
-    faces,_ = in_square(track_face(large, smooth=False), 0, 0, 2*size, size)
+    faces,_ = in_square(track_face(large, smooth=False), 0, 0, 2*size)
     return Film(resize(large, size), faces, truth_of(p, where, motion, size, dense=False).labels)
 
 # %% ../../nbs/study/09_probes.ipynb #ae324263

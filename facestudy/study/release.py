@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DATA_WORDS', 'CLIPS_CARD', 'CARD', 'LIMIT', 'AID_CARD', 'metrics_of', 'finished', 'held_out_scores', 'clips_used',
            'clips_card', 'card', 'halved', 'release_aid', 'release_system', 'released_bytes', 'set_of', 'release',
-           'released_file', 'released_rows']
+           'released_file', 'released_rows', 'imported_meta', 'imported_rows']
 
 # %% ../../nbs/study/07_release.ipynb #efb12b80
 import json
@@ -258,3 +258,33 @@ def released_rows(
     write_text(folder/'run.json', json.dumps(meta['settings'], indent=1))
     with atomic(folder/'log.csv') as tmp: pd.DataFrame(meta['log']).to_csv(tmp, index=False)
     return rows_from(path, folder, store, pick_device(device), 'released', large)
+
+# %% ../../nbs/study/07_release.ipynb #b46913d2
+def imported_meta(
+    path # Of `facestudy.systems.import_first_order.import_first_order`
+)->dict: # Its header
+    "The header of imported weights. Raises `InputError` for any other system"
+    meta = net_meta(path, 'system')
+    if 'imported' in meta: return meta
+    raise InputError(f"{path}: {meta['name']} was trained by facestudy, and --systems asks for its row by name; "
+                     'name a file that was written by `facestudy import-first-order`.')
+
+def imported_rows(
+    path,            # As `imported_meta`
+    profile:str,     # A name in `PROFILES`
+    store,           # As `open_data`
+    clips=None,      # As `open_data`
+    parametric=None, # As `open_data`
+    device='auto',
+    large=None       # As `facestudy.study.scores.measure`
+)->pd.DataFrame: # As `facestudy.study.scores.rows_from`
+    "The rows of imported weights on the tests of a store, computed at most once on this machine"
+    meta = imported_meta(path)
+    side = meta['config']['size']
+    folder = runs_dir()/f"imported-{meta['name']}-{short_hash([sha256(path), store.digest])}"
+    if (folder/'rows.csv').exists(): return pd.read_csv(folder/'rows.csv')
+    finer = open_data(profile, clips, parametric, side) if side > store.size else None
+    large = large if large and large.size >= side else None                # it would look at too few pixels there
+    told = {'class': meta['class'], **meta['config'], 'note': meta['note'], **meta['imported']}
+    write_text(folder/'run.json', json.dumps(told, indent=1))
+    return rows_from(path, folder, store, pick_device(device), 'imported', large, finer, profile)

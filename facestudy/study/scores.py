@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['REGION_SCORES', 'LARGE_SCORES', 'EVERY', 'TIMINGS', 'ORDER', 'region_rows', 'score_take', 'kept_frames',
-           'sample_name', 'measure_take', 'score_large', 'with_large', 'measure', 'processor', 'measured_here',
-           'parameters_of', 'made_by', 'rows_from']
+           'sample_name', 'measure_take', 'score_large', 'with_large', 'side_by_side', 'measure', 'processor',
+           'measured_here', 'parameters_of', 'made_by', 'imported_by', 'rows_from']
 
 # %% ../../nbs/study/05_scores.ipynb #4b114c8e
 import datetime, platform, time
+from itertools import zip_longest
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -68,13 +69,14 @@ def measure_take(
     system:System,
     take:Take,
     device='cpu',
-    keep=7 # Frames kept beside the source
+    keep=7,    # Frames kept beside the source
+    finer=None # As `remake`
 )->tuple: # rows; kept frames uint8 (2 or 3, keep+1, S, S, 3): truth, output and another driver's; seconds
     "Re-make one take and score it"
     start = time.perf_counter()
-    out = remake(system, take, device)
+    out = remake(system, take, device, finer=finer)
     seconds = time.perf_counter()-start
-    absolute = remake(system, take, device, relative=False) if take.cross else None
+    absolute = remake(system, take, device, relative=False, finer=finer) if take.cross else None
     films = [take.truth, out, take.driving] if take.cross else [take.truth, out]
     at = kept_frames(len(out), keep+1)
     return score_take(take, out, absolute),np.stack([film[at] for film in films]),seconds
@@ -111,17 +113,30 @@ def with_large(
     return rows.merge(found, 'left', ['test', 'clip', 'frame'])
 
 # %% ../../nbs/study/05_scores.ipynb #1dc1579b
+def side_by_side(
+    store,    # As `facestudy.study.data.open_data`
+    finer=None# The same data at a larger side; None: there is none
+):            # Generator of (`Take`, the same at the larger side or None)
+    "Every take, with its larger twin. Raises `InputError` where the two sides do not hold the same takes"
+    for a,b in zip_longest(takes(store), takes(finer)) if finer else ((take, None) for take in takes(store)):
+        if finer and not (a and b and (a.test, a.clip, len(a)) == (b.test, b.clip, len(b))):
+            raise InputError(f'the test clips at {store.size} and {finer.size} px are not the same, '
+                             'so weights of one side cannot be measured at the other; leave them out.')
+        yield a,b
+
+# %% ../../nbs/study/05_scores.ipynb #00996d46
 def measure(
     system:System,
     store,          # As `facestudy.study.data.open_data`
     device='cpu',
     keep=7,         # As `measure_take`
-    large=None      # The filmed clips at a larger side, as `facestudy.study.data.open_clips`; None: not measured
+    large=None,     # The filmed clips at a larger side, as `facestudy.study.data.open_clips`; None: not measured
+    finer=None      # As `side_by_side`
 )->tuple: # Rows as `score_take`; samples by `sample_name`; frames per second
     "Every take, re-made and scored. Raises `InputError` where there is none"
     rows,samples,busy = [],{},0.
-    for take in progress(list(takes(store)), desc=f'{system.name}: test', unit='clip'):
-        scored,films,seconds = measure_take(system, take, device, keep)
+    for take,twin in progress(side_by_side(store, finer), desc=f'{system.name}: test', unit='clip'):
+        scored,films,seconds = measure_take(system, take, device, keep, twin)
         rows.append(scored)
         samples[sample_name(take.test, take.clip)] = films
         busy += seconds
@@ -166,6 +181,17 @@ def made_by(
                 parameters=parameters_of(system), features=meta['features'], device=meta['device'],
                 versions=meta['versions'], train_seconds=meta['seconds'])
 
+# %% ../../nbs/study/05_scores.ipynb #b194bab3
+def imported_by(
+    system:System,
+    meta:dict,  # The header of its file
+    profile:str # At which it is measured, a name in `PROFILES`
+)->dict: # As `made_by`
+    "What the rows of imported weights say about their making"
+    unknown = dict.fromkeys(('trained_on', 'optimiser', 'precision', 'features', 'device', 'versions'), '-')
+    return dict(system=meta['name'], label=meta['label'], profile=profile, seed=0, steps=0, batch=0, train_seconds=0.,
+                parameters=parameters_of(system), **unknown)
+
 # %% ../../nbs/study/05_scores.ipynb #949fea0d
 ORDER = ['system', 'label', 'profile', 'run', 'weights', 'seed', 'data', 'trained_on', 'steps', 'batch', 'optimiser',
          'precision', 'large',
@@ -178,14 +204,17 @@ def rows_from(
     store,  # As `facestudy.study.data.open_data`
     device='cpu',
     weights='trained here',
-    large=None # As `measure`
+    large=None,  # As `measure`
+    finer=None,  # As `side_by_side`
+    profile=None # For imported weights, whose header names none
 )->pd.DataFrame: # One row per test frame, as `score_take`; cost and provenance in columns
     "Measure a trained system on the tests of a store"
     system,meta = load_net(path, 'system', device),net_meta(path, 'system')
-    rows,samples,speed = measure(system, store, device, large=large)
+    rows,samples,speed = measure(system, store, device, large=large, finer=finer)
     with atomic(folder/'samples.npz') as tmp: np.savez_compressed(tmp, **samples)
     fps = np.nan if isinstance(system, CopySource) else round(speed, 1)
-    told = dict(made_by(system, meta), run=folder.name, weights=weights, data=store.digest[:12],
+    made = imported_by(system, meta, profile) if 'imported' in meta else made_by(system, meta)
+    told = dict(made, run=folder.name, weights=weights, data=store.digest[:12],
                 large=large.size if large and system.draws_larger else 0,
                 split=split_in_words(store),
                 fps=fps, **measured_here(device))

@@ -4,20 +4,20 @@
 
 # %% auto #0
 __all__ = ['MINUTE', 'seen_through', 'provenance', 'measure_every', 'trainer_of', 'train_run', 'write_best', 'progress_in_words',
-           'fit', 'rows_of', 'prepare_runs', 'deadline_in', 'study', 'fit_named', 'fit_superres']
+           'fit', 'rows_of', 'prepare_runs', 'deadline_in', 'check_extra', 'study', 'fit_named', 'fit_superres']
 
 # %% ../../nbs/study/08_study.ipynb #76a8bb99
 import functools, json, math, time
 from dataclasses import asdict
 from pathlib import Path
 import pandas as pd
-from ..core import atomic, device_name, pick_device, short_hash, versions, write_text
+from ..core import InputError, atomic, device_name, pick_device, short_hash, versions, write_text
 from ..method.superres import face_patches, train_superres
 from ..nets import save_net
 from .data import group_of, larger_clips, open_clips, open_data
 from .follow import add_line, motion_measure, note_minute
 from .profiles import profile_named
-from .release import released_file, released_rows
+from .release import imported_meta, imported_rows, released_file, released_rows
 from .runs import CODE, Run, plan, runs_dir
 from .scores import rows_from
 from ..systems.registry import SYSTEMS, system_class
@@ -175,6 +175,17 @@ def deadline_in(
     return math.inf if minutes is None else time.time()+60*minutes
 
 # %% ../../nbs/study/08_study.ipynb #826398e4
+def check_extra(
+    files # Of imported weights
+)->dict: # Name -> label
+    "Names and labels of imported weights. Raises `InputError` for other files, and for two of one name"
+    metas = [imported_meta(f) for f in files]
+    names = {m['name']: m['label'] for m in metas}
+    if len(names) == len(metas): return names
+    raise InputError(f'{", ".join(map(str, files))}: a table has one row for imported weights of one name; '
+                     'name one file, and make another report for the other.')
+
+# %% ../../nbs/study/08_study.ipynb #ab8fe9f6
 def study(
     profile='quick',
     systems=tuple(SYSTEMS), # Names in `SYSTEMS`
@@ -184,10 +195,12 @@ def study(
     parametric=None,        # Rendered people too? As `facestudy.study.data.with_people`
     released=None,          # True: released weights, training only what has none; None: train; False: train aids too
     minutes=None,           # Stop after so long; the next call goes on
+    extra=(),               # Files of imported weights, measured beside the systems
     say=None,               # As `fit`
     **overrides             # Recipe fields to change
 )->pd.DataFrame: # All rows; those of the runs that were finished in time
     "Take every missing run in order; finished ones are read"
+    names = check_extra(extra)
     store,runs = prepare_runs(profile, systems, clips, seed, overrides, parametric, released is False)
     large = larger_clips(profile, clips)
     deadline = deadline_in(minutes)                                        # the data are ready: the clock begins
@@ -196,9 +209,11 @@ def study(
         if kept: return released_rows(kept, store, device, large)
         return rows_of(run, store, device, deadline, say, large)
     done = [rows for rows in map(one, runs) if rows is not None]
+    for f in extra:
+        if time.time() < deadline: done.append(imported_rows(f, profile, store, clips, parametric, device, large))
     if not done: return pd.DataFrame({'system': []})
     rows = pd.concat(done, ignore_index=True)
-    return rows.assign(label=rows.system.map({s: entry.label for s,entry in SYSTEMS.items()})) # today's label
+    return rows.assign(label=rows.system.map(names | {s: entry.label for s,entry in SYSTEMS.items()})) # today's label
 
 # %% ../../nbs/study/08_study.ipynb #9422e4e6
 def fit_named(

@@ -55,13 +55,15 @@ def remake(
     system:System,
     take:Take,
     device='cpu',
-    relative=None # Add the driver's motion to the source's pose? None: as `Take.relative`
+    relative=None,# Add the driver's motion to the source's pose? None: as `Take.relative`
+    finer=None    # The same take at a larger side, for a system to look at; None: it looks at `take`
 )->np.ndarray: # uint8 (T, S, S, 3)
     "The output of a system for a take, at the side of its truth"
-    boxes = torch.as_tensor(take.driving_faces).float().to(device)
-    drive = (to_tensor(frame).to(device) for frame in take.driving)
-    face = torch.as_tensor(take.faces[0]).float().to(device)
-    photo = to_tensor(take.truth[0]).to(device)
+    seen = take if finer is None else finer
+    boxes = torch.as_tensor(seen.driving_faces).float().to(device)
+    drive = (to_tensor(frame).to(device) for frame in seen.driving)
+    face = torch.as_tensor(seen.faces[0]).float().to(device)
+    photo = to_tensor(seen.truth[0]).to(device)
     relative = take.relative if relative is None else relative
     made = system.animate(photo, drive, face, boxes, relative=relative, size=take.truth.shape[1])
     return np.stack(list(made))
