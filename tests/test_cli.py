@@ -275,7 +275,7 @@ def test_a_training_that_is_stopped_and_goes_on(capsys, made, tmp_path, monkeypa
     assert code == 0 and out.strip().endswith('system.safetensors') and len(err) == 4
     assert err[3].startswith('facestudy: improved: step 3 of 3') and 'moved: rotation -' in err[3]
     log = Path(out.strip()).with_name('training.log')
-    assert str(log) in err[0] and len(log.read_text().splitlines()) == 3
+    assert str(log) in err[0] and len(log.read_text().splitlines()) == 4     # the first one says that it begins
 
 def test_nice_and_threads_are_handed_on(capsys, made, tmp_path, monkeypatch):
     import facestudy.study.study

@@ -120,7 +120,8 @@ def wild(embedded, people, tmp_path_factory):
         table = release('smoke', ['improved'], wild_clips(d/'clips'))
         m.setenv('FACESTUDY_RUNS', str(d/'none'))                              # a newcomer has the files alone
         yield d,rows,table
-    for licences in ('free', 'clear'): shutil.rmtree(own_store(d/'clips', 32, licences).folder)
+    made = (32, 'free'), (32, 'clear'), (64, 'free')                            # 64: the larger side of smoke
+    for size,licences in made: shutil.rmtree(own_store(d/'clips', size, licences).folder)
 
 def test_wild_data(wild, embedded):
     "Half of a batch is rendered; the other half draws from embedded and own clips as one crowd"

@@ -362,7 +362,8 @@ def test_a_followed_study_says_where_it_stands(embedded, people, tmp_path, monke
     heard = study('smoke', ['improved'], say=said.append, **args)
     folder = tmp_path/'a'/heard.run.iloc[0]
     assert str(folder/'training.log') in said[0] and len(said) == 4
-    assert [line[20:] for line in (folder/'training.log').read_text().splitlines()] == said[1:]
+    lines = [line[20:] for line in (folder/'training.log').read_text().splitlines()]
+    assert lines == ['improved: 3 steps, a line a minute', *said[1:]]
     minutes = pd.read_csv(folder/'minutes.csv')
     assert minutes.step.tolist() == [1, 2, 3] and minutes.pairs.tolist() == [2, 4, 6]
     assert minutes[['seconds', 'lr', 'pixels', 'psnr', 'moved_translation']].notna().all(axis=None)

@@ -15,7 +15,7 @@ from ..core import InputError, atomic, device_name, pick_device, short_hash, ver
 from ..method.superres import face_patches, train_superres
 from ..nets import save_net
 from .data import group_of, larger_clips, open_clips, open_data
-from .follow import motion_measure, note_minute
+from .follow import add_line, motion_measure, note_minute
 from .profiles import profile_named
 from .release import imported_meta, imported_rows, released_file, released_rows
 from .runs import CODE, Run, plan, runs_dir
@@ -122,7 +122,9 @@ def fit(
         if say: say(f'{run.system}: the time was over before it began; the same command goes on.')
         return None
     trainer = trainer_of(run, store, device)
-    if say: say(f'{run.system}: a line a minute goes to {folder/"training.log"}.')
+    if say:
+        add_line(folder/'training.log', f'{run.system}: {run.recipe.steps:,} steps, a line a minute')
+        say(f'{run.system}: a line a minute goes to {folder/"training.log"}.')
     try: log = train_run(run, trainer, state, deadline, say)
     finally: write_best(run, trainer, folder)
     if log is None:
@@ -200,7 +202,8 @@ def study(
     "Take every missing run in order; finished ones are read"
     names = check_extra(extra)
     store,runs = prepare_runs(profile, systems, clips, seed, overrides, parametric, released is False)
-    deadline,large = deadline_in(minutes),larger_clips(profile, clips)
+    large = larger_clips(profile, clips)
+    deadline = deadline_in(minutes)                                        # the data are ready: the clock begins
     def one(run):
         kept = released_file(run.system, run.profile) if released else None
         if kept: return released_rows(kept, store, device, large)
