@@ -47,7 +47,7 @@ def filmed(
 )->tuple: # frames uint8 (T, S, S, 3), faces (T, 4)
     "A rendered film and its Viola–Jones boxes"
     frames = render(person(who), scene(who), motion, size)
-    return frames,in_square(track_face(frames, smooth=False), 0, 0, size, size)[0]
+    return frames,in_square(track_face(frames, smooth=False), 0, 0, size)[0]
 
 def _made(size, people, frames):
     "All films by name"
