@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UPRIGHT', 'LOOKED', 'FLIPPED', 'SQUARE', 'OPENINGS', 'square_of', 'square_in_box', 'out_of', 'into', 'cut',
            'balanced', 'middle', 'Closer', 'look_closely', 'Spoil', 'chained', 'spoiled_squares', 'closer_loss',
-           'agreement', 'closer_score']
+           'stills', 'train_closer', 'agreement', 'closer_score']
 
 # %% ../../nbs/detectors/06_closer.ipynb #b0ac3cc9
 from typing import NamedTuple
@@ -14,11 +14,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..core import seed_all
 from .landmarker import MIRRORED
 from .renderings import per_image, softened, turned, uniform
-from ..grids import inverse2x2
+from ..fit import fit
+from ..grids import centres, inverse2x2
 from ..method.encoders import conv_block
 from ..method.generator import ResBlock
 from ..method.keypoints import AVERAGE_FACE, Up
@@ -109,7 +111,7 @@ def middle(
     "The mean position under the softmax of each map"
     h,w = maps.shape[-2:]
     p = maps.float().flatten(2).softmax(-1).unflatten(2, (h, w))
-    y,x = ((2*torch.arange(n, device=maps.device)+1)/n-1 for n in (h, w))
+    y,x = (centres(n, p) for n in (h, w))
     return torch.stack([(p.sum(2)*x).sum(-1), (p.sum(3)*y).sum(-1)], -1)
 
 # %% ../../nbs/detectors/06_closer.ipynb #088214b2
@@ -263,6 +265,40 @@ def closer_loss(
     gap,true = (o[:, _PAIRS[:, 0]]-o[:, _PAIRS[:, 1]] for o in (found, points))
     opens = _OPENS.to(found)*(gap-true).norm(dim=-1)
     return (w*d).sum()/w.sum()+.5*opens.mean()
+
+# %% ../../nbs/detectors/06_closer.ipynb #e7947b87
+def stills(
+    crowd, # A `CrowdStore`
+    picks  # (person, still) pairs
+)->tuple: # images (B, 3, S, S) in [0, 1], points (B, 70, 2), visible (B, 70)
+    "Stills and their truth"
+    x = np.stack([crowd.frames[i][t] for i,t in picks])
+    points,visible = (np.stack([crowd.known[i][k][t] for i,t in picks]) for k in ('points', 'visible'))
+    return torch.from_numpy(x).permute(0, 3, 1, 2).float()/255,torch.from_numpy(points),torch.from_numpy(visible)
+
+def _drawn(crowd, rng, n):
+    "So many stills at random"
+    return stills(crowd, [(crowd.people[rng.integers(len(crowd))], rng.integers(crowd.crowd.frames)) for _ in range(n)])
+
+# %% ../../nbs/detectors/06_closer.ipynb #36dd6130
+def train_closer(
+    crowd,         # A `CrowdStore`
+    steps:int=4000,# Updates
+    seed:int=0,    # Seeds the weights and every batch
+    batch:int=32,  # Squares per update
+    lr:float=3e-3  # Peak learning rate
+)->tuple: # (a `Closer` in eval mode, DataFrame with step, lr and loss)
+    "Train on rendered people"
+    seed_all(seed)
+    net = Closer().to(memory_format=torch.channels_last).train()
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(.998), use_buffers=True)
+    def losses_at(step):
+        if step: average.update_parameters(net)
+        x,points,visible = spoiled_squares(*_drawn(crowd, seed_all(seed, step), batch))
+        with torch.autocast('cpu', torch.bfloat16): found = net(x.contiguous(memory_format=torch.channels_last))
+        return {'loss': closer_loss(found.float(), points, visible)}
+    log = fit(net, losses_at, steps, lr, desc='a closer look')
+    return average.module.to(memory_format=torch.contiguous_format).eval(),log
 
 # %% ../../nbs/detectors/06_closer.ipynb #6423adf3
 def _opening(points, pairs):
