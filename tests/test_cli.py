@@ -269,7 +269,8 @@ def test_a_training_that_is_stopped_and_goes_on(capsys, made, tmp_path, monkeypa
     monkeypatch.setenv('FACESTUDY_CACHE', str(tmp_path/'cache'))
     argv = ['train', 'improved', '--profile', 'smoke', '--clips', made/'clips', '--steps', 3, '--device', 'cpu']
     code,out,err = run(capsys, *argv, '--minutes', 0)
-    assert (code, out, err) == (0, '', ['facestudy: improved: the time was over before it began; the same command goes on.'])
+    over = 'facestudy: improved: the time was over before it began; the same command goes on.'
+    assert (code, out, err) == (0, '', [over])
     monkeypatch.setattr('facestudy.study.study.MINUTE', 0)
     code,out,err = run(capsys, *argv, '--minutes', 9, '--threads', 1)
     assert code == 0 and out.strip().endswith('system.safetensors') and len(err) == 4
@@ -298,7 +299,8 @@ def test_nice_and_threads_are_handed_on(capsys, made, tmp_path, monkeypatch):
 
 def test_what_is_trained_in_one_go_takes_no_minutes(capsys):
     for name in ('superres', 'landmarker'):
-        assert run(capsys, 'train', name, '--minutes', 5)[2] == [f'facestudy: {name} is trained in one go; leave --minutes out.']
+        said = run(capsys, 'train', name, '--minutes', 5)[2]
+        assert said == [f'facestudy: {name} is trained in one go; leave --minutes out.']
 
 def test_parametric_hands_on_what_was_asked(capsys, tmp_path, monkeypatch):
     asked = {}

