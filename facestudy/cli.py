@@ -337,7 +337,8 @@ Minutes = Annotated[float|None, typer.Option(metavar='M', min=0, show_default=Fa
 Nice = Annotated[int, typer.Option(metavar='N', min=0, max=19,
                  help='let other work go first: lower the priority by so much, up to 19')]
 Threads = Annotated[int|None, typer.Option(metavar='N', min=1, show_default=False,
-                    help='CPU threads (default: one per core)')]
+                    help='CPU threads (default: one per core); another number rounds otherwise, as another '
+                         'machine does')]
 
 # %% ../nbs/07_cli.ipynb #1d3bced2
 def beside_others(
