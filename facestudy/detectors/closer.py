@@ -248,18 +248,19 @@ def spoiled_squares(
 # %% ../../nbs/detectors/06_closer.ipynb #d0e056b2
 _PAIRS = torch.tensor([[37, 41], [38, 40], [43, 47], [44, 46],      # lids
                        [61, 67], [62, 66], [63, 65], [51, 57], [48, 54], # lips
-                       [19, 37], [24, 44], [21, 39], [22, 42]])     # brows and eyes
+                       [19, 37], [24, 44], [21, 39], [22, 42],      # brows and eyes
+                       [68, 36], [68, 39], [69, 42], [69, 45]])     # irises and the corners of their eyes
 _MATTERS = torch.ones(LOOKED)
 _MATTERS[:17] = .5                              # nobody can tell where along the jaw a point lies
 _MATTERS[36:70] = 3.
-_OPENS = torch.tensor([4.]*4+[2.]*5+[1.]*4)      # lids are smallest
+_OPENS = torch.tensor([4.]*4+[2.]*5+[1.]*4+[4.]*4) # lids and glances are smallest
 
 def closer_loss(
     found,  # (B, 70, 2)
     points, # (B, 70, 2) the truth
     visible # (B, 70) bool
 )->torch.Tensor: # Scalar
-    "Distances to the truth, hidden points at a fifth, and errors of what opens: lids, lips and brows"
+    "Distances to the truth, hidden points at a fifth, and errors of what opens: lids, lips, brows, and of where eyes look"
     w = _MATTERS.to(found)*torch.where(visible, 1., .2)
     d = (found-points).norm(dim=-1)
     gap,true = (o[:, _PAIRS[:, 0]]-o[:, _PAIRS[:, 1]] for o in (found, points))
@@ -314,7 +315,7 @@ def agreement(
     return float((a*b).sum()/(a.norm()*b.norm())),float((a*b).sum()/b.square().sum())
 
 # %% ../../nbs/detectors/06_closer.ipynb #13946971
-OPENINGS = {'eyes': _PAIRS[:4], 'mouth': _PAIRS[4:7], 'mouth width': _PAIRS[8:9], 'brows': _PAIRS[9:]}
+OPENINGS = {'eyes': _PAIRS[:4], 'mouth': _PAIRS[4:7], 'mouth width': _PAIRS[8:9], 'brows': _PAIRS[9:13]}
 
 def closer_score(
     found,  # (T, 70, 2)
