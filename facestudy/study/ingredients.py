@@ -63,5 +63,6 @@ def worth(
     for name,row in rows.items():
         if name == 'everything': continue
         for k in ('gain 64', 'gain 256', 'expression', 'gaze'):
-            table.append({'ingredient': name, 'measure': k, 'with': full[k], 'without': row[k], 'difference': full[k]-row[k]})
+            line = {'ingredient': name, 'measure': k, 'with': full[k], 'without': row[k]}
+            table.append(line | {'difference': full[k]-row[k]})
     return pd.DataFrame(table)

@@ -142,7 +142,8 @@ def show_puppets(
 ):       # The matplotlib figure
     "The sheet, with the names of the columns"
     import matplotlib.pyplot as plt
-    fig,axes = plt.subplots(len(rows), len(PUPPET), figsize=(1.35*len(PUPPET), 1.35*len(rows)+.2), dpi=80, squeeze=False)
+    n,m = len(rows),len(PUPPET)
+    fig,axes = plt.subplots(n, m, figsize=(1.35*m, 1.35*n+.2), dpi=80, squeeze=False)
     for ax,im in zip(axes.flat, (o for row in rows for o in row)):
         ax.imshow(im)
         ax.axis('off')

@@ -76,7 +76,8 @@ def flow_terms(
     grid = make_grid(s, s, place).view(1, -1, 2).expand(b, -1, -1)
     at = out_of(grid, moves.theirs).view(b, s, s, 2)
     shift = (place-make_grid(*place.shape[1:3], place)).permute(0, 3, 1, 2)
-    got = F.grid_sample(torch.cat([shift, known[:, None]], 1), at, padding_mode='zeros', align_corners=False).permute(0, 2, 3, 1)
+    maps = torch.cat([shift, known[:, None]], 1)
+    got = F.grid_sample(maps, at, padding_mode='zeros', align_corners=False).permute(0, 2, 3, 1)
     want = into((at+got[..., :2]).flatten(1, 2), moves.mine).view(b, s, s, 2)
     inside = (got[..., 2] > .95).float()*weight[:, 0]
     return whole+((moves.flow-want).abs().sum(-1)*inside).sum()/inside.sum().clamp(min=1)
