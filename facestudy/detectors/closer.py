@@ -20,13 +20,13 @@ from ..core import seed_all
 from .landmarker import MIRRORED
 from .renderings import per_image, softened, turned, uniform
 from ..fit import fit
-from ..grids import centres, inverse2x2
+from ..grids import centres, inverse2x2, make_grid
 from ..method.encoders import conv_block
 from ..method.generator import ResBlock
 from ..method.keypoints import AVERAGE_FACE, Up
 
 # %% ../../nbs/detectors/06_closer.ipynb #dc9dd6da
-_HALF_FACE = np.array([ # the average of rendered faces at rest, made symmetric, in the square: x to the viewer's right, y down
+_FACE = np.array([ # rendered faces at rest, averaged and made symmetric; x to the viewer's right, y down
     (-0.654, -0.321), (-0.641, -0.181), (-0.615, 0.013), (-0.579, 0.147), (-0.528, 0.308), (-0.435, 0.456),
     (-0.27, 0.589), (-0.137, 0.643), (0, 0.65), (0.137, 0.643), (0.27, 0.589), (0.435, 0.456), (0.528, 0.308),
     (0.579, 0.147), (0.615, 0.013), (0.641, -0.181), (0.654, -0.321), (-0.516, -0.595), (-0.469, -0.639),
@@ -38,7 +38,7 @@ _HALF_FACE = np.array([ # the average of rendered faces at rest, made symmetric,
     (-0.048, 0.157), (0, 0.161), (0.048, 0.157), (0.141, 0.176), (0.235, 0.242), (0.13, 0.353), (0.065, 0.373),
     (0, 0.378), (-0.065, 0.373), (-0.13, 0.353), (-0.221, 0.243), (-0.082, 0.236), (0, 0.247), (0.082, 0.236),
     (0.221, 0.243), (0.108, 0.253), (0, 0.266), (-0.108, 0.253)], np.float32)
-UPRIGHT = torch.from_numpy(_HALF_FACE) # (68, 2) the average face in its square, in [-1, 1]
+UPRIGHT = torch.from_numpy(_FACE) # (68, 2) the average face in its square, in [-1, 1]
 LOOKED = 70                            # Points: 68 landmarks and two irises, the viewer's left one first
 FLIPPED = np.r_[MIRRORED, 69, 68]      # The points in a mirror
 SQUARE = 96                            # Side of the square that the network sees, pixels
@@ -205,12 +205,14 @@ def _soft(d): return torch.sigmoid(d*40)    # an edge three pixels wide
 def _covered(x):
     "A bar or a blob of one colour before a third of the squares"
     n,s = len(x),torch.linspace(-1, 1, x.shape[-1])
-    angle,at,wide = per_image(uniform(n, 0, 3.14)),uniform((n, 2), -1, 1)[..., None, None, None],per_image(uniform(n, .06, .3))
+    angle,wide = per_image(uniform(n, 0, 3.14)),per_image(uniform(n, .06, .3))
+    at = uniform((n, 2), -1, 1)[..., None, None, None]
     along = (s-at[:, 0])*angle.cos()+(s[:, None]-at[:, 1])*angle.sin()
     across = (s[:, None]-at[:, 1])*angle.cos()-(s-at[:, 0])*angle.sin()
     long = per_image(uniform(n, .1, 1.2))
     inside = _soft(1-((along/long)**2+(across/wide)**2))*per_image((torch.rand(n) < .35).float())
-    texture = F.interpolate(torch.rand(n, 3, 4, 4), x.shape[-2:], mode='bilinear')*.4+uniform((n, 3), 0, .6)[..., None, None]
+    texture = F.interpolate(torch.rand(n, 3, 4, 4), x.shape[-2:], mode='bilinear')
+    texture = .4*texture+uniform((n, 3), 0, .6)[..., None, None]
     return x+(texture-x)*inside
 
 def _glasses(x, points):
@@ -237,7 +239,7 @@ def spoiled_squares(
     n = len(images)
     off,mirrored = _off(n, spoil)
     square,bend = chained(square_of(points), off),_bent(n, spoil.bend, SQUARE)
-    grid = F.affine_grid(torch.eye(2, 3).expand(n, 2, 3), (n, 1, SQUARE, SQUARE), align_corners=False)+bend.permute(0, 2, 3, 1)
+    grid = make_grid(SQUARE, SQUARE)+bend.permute(0, 2, 3, 1)
     grid = out_of(grid.flatten(1, 2), square).view(n, SQUARE, SQUARE, 2)
     x = F.grid_sample(images, grid, padding_mode='border', align_corners=False)
     order = torch.where(mirrored[:, None], torch.from_numpy(FLIPPED), torch.arange(LOOKED))
@@ -248,18 +250,19 @@ def spoiled_squares(
 # %% ../../nbs/detectors/06_closer.ipynb #d0e056b2
 _PAIRS = torch.tensor([[37, 41], [38, 40], [43, 47], [44, 46],      # lids
                        [61, 67], [62, 66], [63, 65], [51, 57], [48, 54], # lips
-                       [19, 37], [24, 44], [21, 39], [22, 42]])     # brows and eyes
+                       [19, 37], [24, 44], [21, 39], [22, 42],      # brows and eyes
+                       [68, 36], [68, 39], [69, 42], [69, 45]])     # irises and the corners of their eyes
 _MATTERS = torch.ones(LOOKED)
 _MATTERS[:17] = .5                              # nobody can tell where along the jaw a point lies
 _MATTERS[36:70] = 3.
-_OPENS = torch.tensor([4.]*4+[2.]*5+[1.]*4)      # lids are smallest
+_OPENS = torch.tensor([4.]*4+[2.]*5+[1.]*4+[4.]*4) # lids and glances are smallest
 
 def closer_loss(
     found,  # (B, 70, 2)
     points, # (B, 70, 2) the truth
     visible # (B, 70) bool
 )->torch.Tensor: # Scalar
-    "Distances to the truth, hidden points at a fifth, and errors of what opens: lids, lips and brows"
+    "Distances to the truth, hidden points at a fifth, and errors of lids, lips, brows and glances"
     w = _MATTERS.to(found)*torch.where(visible, 1., .2)
     d = (found-points).norm(dim=-1)
     gap,true = (o[:, _PAIRS[:, 0]]-o[:, _PAIRS[:, 1]] for o in (found, points))
@@ -303,7 +306,8 @@ def train_closer(
 # %% ../../nbs/detectors/06_closer.ipynb #6423adf3
 def _opening(points, pairs):
     "Mean distance of pairs of points over the outer eye distance, (T,)"
-    return (points[:, pairs[:, 0]]-points[:, pairs[:, 1]]).norm(dim=-1).mean(1)/(points[:, 45]-points[:, 36]).norm(dim=-1)
+    apart = (points[:, pairs[:, 0]]-points[:, pairs[:, 1]]).norm(dim=-1).mean(1)
+    return apart/(points[:, 45]-points[:, 36]).norm(dim=-1)
 
 def agreement(
     found, # (T,)
@@ -314,7 +318,7 @@ def agreement(
     return float((a*b).sum()/(a.norm()*b.norm())),float((a*b).sum()/b.square().sum())
 
 # %% ../../nbs/detectors/06_closer.ipynb #13946971
-OPENINGS = {'eyes': _PAIRS[:4], 'mouth': _PAIRS[4:7], 'mouth width': _PAIRS[8:9], 'brows': _PAIRS[9:]}
+OPENINGS = {'eyes': _PAIRS[:4], 'mouth': _PAIRS[4:7], 'mouth width': _PAIRS[8:9], 'brows': _PAIRS[9:13]}
 
 def closer_score(
     found,  # (T, 70, 2)

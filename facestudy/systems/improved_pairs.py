@@ -77,7 +77,8 @@ def crowd_marks(
     "Landmarks of a crowd, found at most once"
     def make():
         rng = np.random.default_rng(0)
-        return {str(i): found_marks(net, crowd.frames[i], fake_boxes(crowd.known[i]['points'], rng)) for i in crowd.people}
+        boxes = {i: fake_boxes(crowd.known[i]['points'], rng) for i in crowd.people}
+        return {str(i): found_marks(net, crowd.frames[i], o) for i,o in boxes.items()}
     name = short_hash([*crowd.crowd, *crowd.people])
     return {int(k): v for k,v in _kept(f'crowd-{name}-{weights_digest(net)}', make).items()}
 

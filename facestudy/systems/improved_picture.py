@@ -129,8 +129,9 @@ def compose(
     "The output frame"
     flow,at,w = moves.blended(size, system.use_face)
     estimate = warp(source, flow, mode)
-    large = [F.interpolate(o, (size, size), mode='bilinear', align_corners=False) for o in (moves.frame_painted, moves.frame_mask)]
-    out = over(estimate, *large)
+    maps = torch.cat([moves.frame_painted, moves.frame_mask], 1)
+    large = F.interpolate(maps, (size, size), mode='bilinear', align_corners=False)
+    out = over(estimate, large[:, :3], large[:, 3:])
     if system.use_paint and system.use_face:
         own = look_up(torch.cat([moves.painted, moves.mask], 1), at)
         out = out+w*(over(estimate, own[:, :3], own[:, 3:])-out)

@@ -142,7 +142,8 @@ class Resumes(Learner):
     def line(self)->str:
         "Where the run stands"
         terms = ' '.join(f'{k} {v:.4f}' for k,v in self.smooth.items())
-        return f'{time.strftime("%H:%M")} {self.seconds:.0f} s, step {self.step}, {self.step*self.plan.batch} pairs: {terms}'
+        pairs = self.step*self.plan.batch
+        return f'{time.strftime("%H:%M")} {self.seconds:.0f} s, step {self.step}, {pairs} pairs: {terms}'
 
 # %% ../../nbs/systems/18_improved_training.ipynb #c0019990
 def psnr(
@@ -187,6 +188,7 @@ def gains(
         for size in sizes:
             truth = _pictures(resize_to(x, size))
             made = psnr(rebuilt(system, x, torch.as_tensor(marks), size), truth[1:]).mean()
-            row |= {f'psnr {size}': made, f'gain {size}': made-psnr(np.broadcast_to(truth[:1], truth[1:].shape), truth[1:]).mean()}
+            still = psnr(np.broadcast_to(truth[:1], truth[1:].shape), truth[1:]).mean()
+            row |= {f'psnr {size}': float(made), f'gain {size}': float(made-still)}
         rows.append(row)
     return rows
