@@ -86,7 +86,7 @@ def portrait(
 )->tuple: # uint8 (side, side, 3), and the face's box (4,) in it
     "The square around the largest face"
     box,_ = largest_face(image, 'the photo')
-    x,y,s = square_around(box[None], *image.shape[:2])
+    x,y,s = square_around(box[None], *image.shape[:2], margin=.6)                  # as wide as films are cut
     face = Track(box[None]-np.float32([x, y, 0, 0]), None, None).normalised(s, s)[0]
     return resize(image[y:y+s, x:x+s], side),face
 
@@ -98,6 +98,7 @@ def puppet_picture(
     "The puppet sheet of some weights: the driver, the astronaut, a rendered stranger. Raises `InputError` without them"
     system,path = load_net(need_file(file), 'system'),Path(path or ROOT/'reports'/'figures'/'puppets.jpg')
     frames,faces = filmed(STRANGERS, sweep(1), 256)
-    fig = show_puppets(puppet_rows(system, [portrait(astronaut()), (frames[0], faces[0])]))
+    rows = puppet_rows(system, [portrait(astronaut()), (frames[0], faces[0])], driver=STRANGERS+3)
+    fig = show_puppets(rows)
     with atomic(path) as tmp: fig.savefig(tmp, format='jpg', pil_kwargs={'quality': 88})
     return path
