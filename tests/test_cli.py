@@ -74,7 +74,7 @@ def test_wrong_usage_exits_with_2(capsys, argv): assert run(capsys, *argv)[0] ==
 
 def test_animate(capsys, made, weights, tmp_path):
     code,out,err = animate(capsys, made, weights, tmp_path/'new'/'o.mp4', driving=made/'talk.mp4')
-    assert (code, err) == (0, []) and '6 frames of 166 px at 12 frames/s, with sound' in out  # the photo's own square
+    assert (code, err) == (0, []) and '6 frames of 160 px at 12 frames/s, with sound' in out  # the photo's own square
     assert Video(tmp_path/'new'/'o.mp4').has_audio
     assert 'without sound' in animate(capsys, made, weights, tmp_path/'o.mp4')[1]
 

@@ -126,7 +126,7 @@ def test_stopped_in_a_terminal_and_gone_on_with(tmp_path):
     wait_for((tmp_path/'begun').exists, 60)  # the function of the script has reached the worker
     family,stopped = psutil.Process(script.pid).children(recursive=True),time.time()
     os.killpg(script.pid, signal.SIGINT)     # as Ctrl-C in a terminal: to every process of the group
-    said = script.communicate(timeout=20)[1].decode()
+    said = script.communicate(timeout=60)[1].decode()
     assert said.strip().endswith('KeyboardInterrupt'), said
     assert time.time()-stopped < 10, 'also when a task does not listen'
     assert family and not psutil.wait_procs(family, timeout=5)[1] and not workers_alive()

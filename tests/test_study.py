@@ -164,7 +164,7 @@ def joined(embedded): return JoinedStore([embedded, Crayons()], ['real', 'parame
 
 def test_tests_are_what_they_say(joined):
     all_ = list(takes(joined))
-    assert [t.test for t in all_] == ['real']*3 + ['parametric self']*4 + ['parametric cross']*4
+    assert [t.test for t in all_] == ['real']*6 + ['parametric self']*4 + ['parametric cross']*4
     for t in all_:
         assert (t.driving is t.truth) == (t.test != 'parametric cross') and (t.labels is None) == (t.test == 'real')
         assert len(t.truth) == len(t.driving) == len(t.faces) == len(t.driving_faces) == len(t.hidden)
@@ -228,7 +228,7 @@ def test_runs_keep_their_names(embedded, joined):
     "Without rendered people a run is the run it was; with them it is another"
     ids = [plan(n, 'quick', SimpleNamespace(digest='abc'), steps=400).id for n in ('improved', 'first_order',
                                                                                    'suggested')]
-    assert ids == ['quick-improved-6c9d0d5a4d', 'quick-first_order-46ba11b0ea', 'quick-suggested-8957ed5890']
+    assert ids == ['quick-improved-ac6dd2bb26', 'quick-first_order-57591fc4d4', 'quick-suggested-f4f64d9076']
     assert plan('improved', 'smoke', embedded).id != plan('improved', 'smoke', joined).id
 
 def test_rows_made_before_count_as_real(tmp_path, monkeypatch):
@@ -264,7 +264,7 @@ def test_a_study_with_people(embedded, fake_people, tmp_path, monkeypatch):
     assert p.loc['driving', 'self PSNR'] == pytest.approx(PSNR_CAP)
     run = rows[rows.system == 'improved'].run.iloc[0]
     kept = dict(np.load(tmp_path/run/'samples.npz'))
-    assert [len(samples_of_test(kept, t)) for t in ('real', 'parametric self', 'parametric cross')] == [3, 4, 4]
+    assert [len(samples_of_test(kept, t)) for t in ('real', 'parametric self', 'parametric cross')] == [6, 4, 4]
     assert samples_of_test(kept, 'parametric cross')['p3-m2 by p4'].shape == (3, 8, 32, 32, 3)
     real = study('smoke', ['copy_source', 'improved'], device='cpu', parametric=False)
     assert not set(real.run) & set(rows.run) and not has_people(real) and set(real.test) == {'real'}
@@ -411,7 +411,7 @@ def test_people_of_the_smoke_study(embedded, people):
     "The rendered ones, not the crayons"
     data = JoinedStore([embedded, people], ['real', 'parametric'])
     all_ = list(takes(data))
-    assert [sum(t.test == k for t in all_) for k in ('real', 'parametric self', 'parametric cross')] == [3, 4, 4]
+    assert [sum(t.test == k for t in all_) for k in ('real', 'parametric self', 'parametric cross')] == [6, 4, 4]
     for t in all_:
         if t.cross:
             assert (t.truth != t.driving).any() and t.labels.shape == t.truth.shape[:3]
