@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['UPRIGHT', 'LOOKED', 'FLIPPED', 'SQUARE', 'OPENINGS', 'square_of', 'square_in_box', 'out_of', 'into', 'cut',
-           'balanced', 'middle', 'Closer', 'look_closely', 'Spoil', 'chained', 'spoiled_squares', 'closer_loss',
-           'stills', 'train_closer', 'agreement', 'closer_score']
+           'balanced', 'Closer', 'look_closely', 'Spoil', 'chained', 'spoiled_squares', 'closer_loss', 'stills',
+           'train_closer', 'agreement', 'closer_score']
 
 # %% ../../nbs/detectors/06_closer.ipynb #b0ac3cc9
 from typing import NamedTuple
@@ -17,10 +17,10 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..core import seed_all
-from .landmarker import MIRRORED
+from .landmarker import MIRRORED, mean_place
 from .renderings import per_image, softened, turned, uniform
 from ..fit import fit
-from ..grids import centres, inverse2x2, make_grid
+from ..grids import inverse2x2, make_grid
 from ..method.encoders import conv_block
 from ..method.generator import ResBlock
 from ..method.keypoints import AVERAGE_FACE, Up
@@ -105,15 +105,6 @@ def balanced(
     "Each image with mean 0 and standard deviation about 1; .02 keeps plain ones finite"
     return (images-images.mean((1, 2, 3), keepdim=True))/(images.std((1, 2, 3), keepdim=True)+.02)
 
-def middle(
-    maps # (B, N, h, w) logits
-)->torch.Tensor: # (B, N, 2) in [-1, 1]
-    "The mean position under the softmax of each map"
-    h,w = maps.shape[-2:]
-    p = maps.float().flatten(2).softmax(-1).unflatten(2, (h, w))
-    y,x = (centres(n, p) for n in (h, w))
-    return torch.stack([(p.sum(2)*x).sum(-1), (p.sum(3)*y).sum(-1)], -1)
-
 # %% ../../nbs/detectors/06_closer.ipynb #088214b2
 class Closer(nn.Module):
     "Squares (B, 3, 96, 96) in [0, 1] -> points (B, 70, 2) in [-1, 1] of the square"
@@ -137,7 +128,7 @@ class Closer(nn.Module):
         for block in self.down: skips.append(block(skips[-1]))
         x = skips.pop()
         for up in self.up: x = up(x, skips.pop())
-        return middle(self.maps(x))
+        return mean_place(self.maps(x))
 
 # %% ../../nbs/detectors/06_closer.ipynb #30363550
 @torch.no_grad()

@@ -17,7 +17,7 @@ from .improved_losses import WEIGHTS, improved_losses
 from .improved_pairs import plain_batch
 from .improved_parts import FaceMotion, FrameMotion, Painter
 from .improved_picture import FINE, FRAME, LOOK, box_of, carried, compose, find_motion, paint
-from .suggested import KeypointSystem, chunks
+from .suggested import KeypointSystem
 
 # %% ../../nbs/systems/17_improved.ipynb #7b0370e4
 class Improved(KeypointSystem):
@@ -89,18 +89,6 @@ class Improved(KeypointSystem):
         paint(self, frame, sharp, m)
         return compose(self, canvas, m, canvas.shape[-1], 'bicubic')[0].clamp(0, 1)
 
-    def film(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16, canvas=None):
-        "Frames of `source` moving as `driving` does, `batch` at a time"
-        unknown = source.new_full((4,), torch.nan)
-        faces = iter(driving_faces) if driving_faces is not None else None
-        mine = self.keypoints(source[None], (unknown if source_face is None else source_face)[None])
-        reference = None
-        for frames in chunks(driving, batch):
-            n = len(frames)
-            boxes = torch.stack([unknown if faces is None else next(faces) for _ in frames])
-            theirs = self.keypoints(torch.stack(frames), boxes)
-            reference = reference or {k: v[:1] for k,v in theirs.items()}
-            if relative: theirs = carried(mine, theirs, reference)
-            same = {k: v.expand(n, *v.shape[1:]) for k,v in mine.items()}
-            large = None if canvas is None else canvas.expand(n, -1, -1, -1)
-            yield from self.render(source.expand(n, -1, -1, -1), same, theirs, large)
+    def carry(self, mine, theirs, reference):
+        "Relative motion: the driver's moves in the source's own face, as `carried`"
+        return carried(mine, theirs, reference)

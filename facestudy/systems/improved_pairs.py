@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..core import atomic, cache_dir, short_hash
+from ..core import atomic, cache_dir, short_hash, to_tensor
 from ..detectors.closer import FLIPPED, cut, into, look_closely, out_of, square_of
 from ..grids import make_grid, resize_to
 from ..media import resize
@@ -197,15 +197,13 @@ class FilmedPairs:
 # %% ../../nbs/systems/15_improved_pairs.ipynb #c13c8b3a
 def _shrunk(frames): return np.stack([resize(o, 128) for o in frames])
 
-def _tensor(frames): return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()/255
-
 def _augmented(source, driving, mine, marks, place, seen):
     n = len(source)
     moved,flip = _moves(n)
     mine,marks = (_mirrored(into(torch.from_numpy(np.ascontiguousarray(o)), moved), flip) for o in (mine, marks))
     place,seen = moved_place(place, seen, moved)
-    small = _tensor(_shrunk([*source, *driving]))
-    return Batch(_tensor(source), _tensor(driving), small, moved, _tints(n), mine, marks, place, seen)
+    small = to_tensor(_shrunk([*source, *driving]))
+    return Batch(to_tensor(source), to_tensor(driving), small, moved, _tints(n), mine, marks, place, seen)
 
 # %% ../../nbs/systems/15_improved_pairs.ipynb #93557427
 class RenderedPairs:

@@ -50,6 +50,10 @@ class KeypointSystem(System):
     "A system that implements `keypoints(image, face) -> dict` and `render(source, source_kp, driving_kp, canvas) -> images`"
     draws_larger = True
 
+    def carry(self, mine, theirs, reference):
+        "Relative motion: what of the driving keypoints counts for the source, as `transfer`"
+        return theirs | transfer(mine, theirs, reference)
+
     def film(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16, canvas=None):
         "Frames of `source` moving as `driving` does, `batch` at a time"
         unknown = source.new_full((4,), torch.nan)
@@ -61,7 +65,7 @@ class KeypointSystem(System):
             boxes = torch.stack([unknown if faces is None else next(faces) for _ in frames])
             theirs = self.keypoints(torch.stack(frames), boxes)
             reference = reference or {k: v[:1] for k,v in theirs.items()}
-            if relative: theirs = theirs | transfer(mine, theirs, reference)
+            if relative: theirs = self.carry(mine, theirs, reference)
             same = {k: v.expand(n, *v.shape[1:]) for k,v in mine.items()}
             large = None if canvas is None else canvas.expand(n, -1, -1, -1)
             yield from self.render(source.expand(n, -1, -1, -1), same, theirs, large)
