@@ -154,10 +154,10 @@ Absolute = Annotated[bool, typer.Option('--absolute', help='copy the pose of the
                                                            'since frame 0 to the photo)')]
 SuperRes = Annotated[str|None, typer.Option(metavar='FILE', help='checkpoint of a super-resolution network that '
                                                                  'enlarges the result')]
-Side = Annotated[int|None, typer.Option(metavar='PX', help="side of the frames (default: the photo's own, at most 512, where the "
-                                                            'system draws on the photo)')]
-TruthSide = Annotated[int|None, typer.Option('--size', metavar='PX', help='side of the frames and of the truth they are '
-                                             "compared with (default: the system's own)")]
+Side = Annotated[int|None, typer.Option(metavar='PX', help="side of the frames (default: the photo's own, at most 512, "
+                                                           'where the system draws on the photo)')]
+TruthSide = Annotated[int|None, typer.Option('--size', metavar='PX',
+                      help="side of the frames and of the truth they are compared with (default: the system's own)")]
 
 # %% ../nbs/07_cli.ipynb #f0280d81
 @command('animate', 'facestudy animate --source me.jpg --driving talk.mp4 --out me_talking.mp4',
@@ -314,8 +314,8 @@ Parametric = Annotated[bool|None, typer.Option('--parametric/--no-parametric', s
                        help='rendered people too, half of each batch and two more tests '
                             '(default: with the embedded clips)')]
 Licences = Annotated[Literal['any', 'free', 'clear']|None, typer.Option(show_default=False,
-                     help='which clips of --clips to use, by the licence in their manifest.csv; free: a free licence is '
-                          'stated; clear: and nothing makes the origin doubtful (default: any; with --wild: free)')]
+                     help='which clips of --clips to use, by the licence in their manifest.csv; free: a free licence '
+                          'is stated; clear: and nothing makes the origin doubtful (default: any; with --wild: free)')]
 Wild = Annotated[bool, typer.Option('--wild', help='the data of the wild weights: the embedded clips, rendered people, '
                                                    'and the clips of --clips that have a free licence')]
 Seed = Annotated[int, typer.Option(help='decides every draw')]

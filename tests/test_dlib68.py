@@ -83,7 +83,8 @@ def test_a_bright_dot_stays_where_it_is():
     im[11, 50] = 255
     big,k = _enlarge(im)
     y,x = np.nonzero(big[..., 1] > 100)
-    assert np.allclose(_to_pixels(from_pixels(np.array([50, 11]), 64), np.array([64, 64]), k), [x.mean(), y.mean()], atol=.01)
+    place = from_pixels(np.array([50, 11]), 64)
+    assert np.allclose(_to_pixels(place, np.array([64, 64]), k), [x.mean(), y.mean()], atol=.01)
 
 def test_box_of_dlibs_kind():
     side = np.array([64, 64])
@@ -108,7 +109,7 @@ def test_a_photograph(model, photo):
     eye = p[0, 45, 0]-p[0, 36, 0]
     assert eye > .2 and np.linalg.norm(p-q, axis=-1).mean() < .15*eye            # two rectangles, one face
     centres = np.stack([p[0, 36:42].mean(0), p[0, 42:48].mean(0), p[0, 48:68].mean(0)])
-    seen = from_pixels(track_face(im).points[0], 64)                                       # eyes and mouth by Viola-Jones
+    seen = from_pixels(track_face(im).points[0], 64)                             # eyes and mouth by Viola-Jones
     assert np.nanmax(np.linalg.norm(centres-seen, axis=-1)) < .4*eye
 
 def test_nothing_known_is_nan(model, photo):

@@ -126,7 +126,7 @@ def _over_clips(rows, columns):
 
 def at_large(
     rows # Tidy rows
-)->pd.DataFrame: # One line per system: PSNR, gain and fine detail at the larger side; no columns where none was measured
+)->pd.DataFrame: # One line per system: PSNR, gain and fine detail at the larger side; no columns where not measured
     "What the filmed clips score where the photo is drawn at its larger side"
     side = int(rows.large.max()) if 'large' in rows and rows.large.notna().any() else 0
     if not side: return pd.DataFrame(index=rows.system.unique())

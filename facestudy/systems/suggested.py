@@ -47,7 +47,7 @@ def chunks(
 
 # %% ../../nbs/systems/02_suggested.ipynb #a8c4d5cf
 class KeypointSystem(System):
-    "A system that implements `keypoints(image, face) -> dict` and `render(source, source_kp, driving_kp, canvas) -> images`"
+    "It implements `keypoints(image, face) -> dict` and `render(source, source_kp, driving_kp, canvas) -> images`"
     draws_larger = True
 
     def carry(self, mine, theirs, reference):

@@ -122,7 +122,7 @@ class X2Face(System):
         return {'generator': [self.embedder, self.driver]}
 
     def embed(self, photos, canvas=None):
-        "(B, N, 3, S, S) frames of each source, and the same at any side -> (B, 3, S, S) its embedded face, of that side"
+        "(B, N, 3, S, S) frames of each source, the same at any side L -> (B, 3, L, L) its embedded face"
         canvas = photos if canvas is None else canvas
         maps = self.embedder(photos.flatten(0, 1))
         faces = warp(canvas.flatten(0, 1), look(maps[:, :2].tanh()))

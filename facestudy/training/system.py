@@ -19,7 +19,8 @@ def at_side(
     side:int # Pixels
 )->torch.Tensor: # (..., 3, side, side)
     "Images at the side that is wanted"
-    return resize_to(images.flatten(0, -4) if images.ndim > 3 else images[None], side).view(*images.shape[:-2], side, side)
+    batch = images.reshape(-1, *images.shape[-3:])
+    return resize_to(batch, side).view(*images.shape[:-2], side, side)
 
 # %% ../../nbs/training/01_system.ipynb #528bebb4
 class System(nn.Module):
