@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .core import (InputError, atomic, explain_os_error, need_file, pick_device, progress as bar, sha256,
+from .core import (InputError, ahead, atomic, explain_os_error, need_file, pick_device, progress as bar, sha256,
                             short_hash, to_tensor, write_text)
 from .data.clips import MARGIN, square_around
 from .data.landmarks import Track, detect_faces, largest_face, track_face
@@ -196,9 +196,9 @@ def _run(system, device, source, face, driving, relative, size=None):
     "Output frames, one per driving frame"
     face = torch.as_tensor(face, device=device)
     faces = (torch.as_tensor(f, device=device) for f in driving.faces)
-    images = (to_tensor(im).to(device) for im in driving)
+    images = ahead(to_tensor(im).to(device) for im in driving)
     source = to_tensor(source).to(device)
-    return system.animate(source, images, source_face=face, driving_faces=faces, relative=relative, size=size)
+    return ahead(system.animate(source, images, source_face=face, driving_faces=faces, relative=relative, size=size))
 
 # %% ../nbs/06_animate.ipynb #f34fdf62
 def _finish(frames, superres, size):

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'EXAMPLES', 'Device', 'System', 'Weights', 'Photo', 'Driving', 'Absolute', 'SuperRes', 'Side', 'TruthSide',
            'Checkpoint', 'Configuration', 'Imported', 'Geometry', 'ImageSide', 'Workers', 'Videos', 'Prepared',
-           'Metadata', 'Folder', 'Profile', 'Clips', 'Parametric', 'Licences', 'Wild', 'Seed', 'Steps', 'Fields',
-           'Systems', 'Extra', 'Trainable', 'Minutes', 'Nice', 'Threads', 'StudyReleased', 'ReportReleased',
+           'Metadata', 'Folder', 'Profile', 'Clips', 'Parametric', 'Licences', 'Wild', 'Seed', 'Start', 'Steps',
+           'Fields', 'Systems', 'Extra', 'Trainable', 'Minutes', 'Nice', 'Threads', 'StudyReleased', 'ReportReleased',
            'ReportFolder', 'say', 'told_plainly', 'command', 'main', 'find_system', 'animate', 'reconstruct',
            'import_first_order', 'prepare', 'data', 'parametric', 'gallery', 'beside_others', 'recipe_fields',
            'chosen_clips', 'train', 'study', 'release', 'report', 'ablation', 'reports', 'bench']
@@ -319,6 +319,8 @@ Licences = Annotated[Literal['any', 'free', 'clear']|None, typer.Option(show_def
 Wild = Annotated[bool, typer.Option('--wild', help='the data of the wild weights: the embedded clips, rendered people, '
                                                    'and the clips of --clips that have a free licence')]
 Seed = Annotated[int, typer.Option(help='decides every draw')]
+Start = Annotated[str|None, typer.Option(metavar='FILE', help='weights to begin with, of the same networks (default: '
+                                                             'drawn from the seed)')]
 Steps = Annotated[int|None, typer.Option(metavar='N', help="training steps (default: the profile's)")]
 Fields = Annotated[list[str], typer.Option('--set', metavar='FIELD=VALUE', show_default=False,
                    help='change a field of the recipe, for example lr=1e-3; may be given several times')]
@@ -413,7 +415,7 @@ def train(
     system:Trainable,
     profile:Profile='quick', clips:Clips=None, licences:Licences=None, wild:Wild=False, parametric:Parametric=None,
     seed:Seed=0, steps:Steps=None, fields:Fields=(), device:Device='auto',
-    minutes:Minutes=None, nice:Nice=0, threads:Threads=None,
+    minutes:Minutes=None, nice:Nice=0, threads:Threads=None, start:Start=None,
 ):
     "Train one system, or go on where its training stopped."
     from facestudy.study.follow import aloud
@@ -422,7 +424,7 @@ def train(
     beside_others(nice, threads)
     path = _train_part(system, profile, films, seed, device, parametric, minutes, overrides)
     path = path or fit_named(system, profile, films, seed, device, parametric, minutes=minutes, say=aloud,
-                             **overrides)
+                             start=start, **overrides)
     if path: print(path)
 
 # %% ../nbs/07_cli.ipynb #fd8b0b12
@@ -436,14 +438,15 @@ StudyReleased = Annotated[bool|None, typer.Option('--released/--no-released', sh
 def study(
     profile:Profile='quick', clips:Clips=None, licences:Licences=None, wild:Wild=False, parametric:Parametric=None,
     seed:Seed=0, steps:Steps=None, fields:Fields=(), device:Device='auto', systems:Systems=None,
-    released:StudyReleased=None, minutes:Minutes=None, nice:Nice=0, threads:Threads=None, extra:Extra=(),
+    released:StudyReleased=None, minutes:Minutes=None, nice:Nice=0, threads:Threads=None, start:Start=None, extra:Extra=(),
 ):
     "Train and measure what is missing, and keep the rows."
     from facestudy.study.follow import aloud
     from facestudy.study.study import study
     names,overrides,films = _chosen(systems),recipe_fields(fields, steps),chosen_clips(clips, licences, wild)
     beside_others(nice, threads)
-    rows = study(profile, names, films, seed, device, parametric, released, minutes, tuple(extra), aloud, **overrides)
+    rows = study(profile, names, films, seed, device, parametric, released, minutes, tuple(extra), aloud,
+                 start, **overrides)
     left = [s for s in names if s not in set(rows.system)]
     if left: say(f'the time is over; still to do: {", ".join(left)}. The same command goes on.')
     if len(rows): _print_scores(rows)

@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['ROOT', 'cache_dir', 'InputError', 'need_file', 'explain_os_error', 'atomic', 'write_text', 'sha256', 'short_hash',
-           'seed_all', 'pick_device', 'device_name', 'versions', 'save_tensors', 'load_tensors', 'progress', 'to_numpy',
-           'to_tensor', 'show_images', 'styler']
+           'seed_all', 'pick_device', 'device_name', 'versions', 'save_tensors', 'load_tensors', 'progress', 'ahead',
+           'to_numpy', 'to_tensor', 'show_images', 'styler']
 
 # %% ../nbs/01_core.ipynb #67bdeeee
 import contextlib, errno, hashlib, json, math, os, platform, random, sys
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +177,21 @@ def progress(
     "A progress bar on stderr"
     off = os.environ.get('FACESTUDY_PROGRESS') == '0'
     return tqdm(items, disable=off, file=sys.stderr, dynamic_ncols=True, mininterval=.5, **kw)
+
+# %% ../nbs/01_core.ipynb #626c7602
+def ahead(
+    items,   # What to iterate over
+    n:int=32 # Items that may wait
+):           # Generator of the items
+    "Iterate in a thread of its own, up to `n` items ahead; what it raises is raised here"
+    items,end = iter(items),object()
+    pool = ThreadPoolExecutor(1)
+    waiting = deque(pool.submit(next, items, end) for _ in range(n))
+    try:
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(next, items, end))
+            yield item
+    finally: pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/01_core.ipynb #1cddbf70
 def to_numpy(

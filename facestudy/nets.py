@@ -47,6 +47,7 @@ _SYSTEMS = ('suggested', 'suggested_superres', 'first_order', 'x2face', 'mocogan
 
 # Module of a class in an older file -> its module today
 MOVED = {f'facestudy.{o}': f'facestudy.systems.{o}' for o in _SYSTEMS} | {
+    'facestudy.systems.improved': 'facestudy.improved.system',
     'facestudy.training': 'facestudy.training.system', 'facestudy.training.trainer': 'facestudy.training.system'}
 
 # Kinds whose older headers name no class -> the class, and which entries are its constructor's arguments

@@ -267,14 +267,14 @@ def test_a_training_that_is_stopped_and_goes_on(capsys, made, tmp_path, monkeypa
     "A line a minute on stderr and in the run's folder; the result alone on stdout"
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'runs'))
     monkeypatch.setenv('FACESTUDY_CACHE', str(tmp_path/'cache'))
-    argv = ['train', 'improved', '--profile', 'smoke', '--clips', made/'clips', '--steps', 3, '--device', 'cpu']
+    argv = ['train', 'suggested_shared', '--profile', 'smoke', '--clips', made/'clips', '--steps', 3, '--device', 'cpu']
     code,out,err = run(capsys, *argv, '--minutes', 0)
-    over = 'facestudy: improved: the time was over before it began; the same command goes on.'
+    over = 'facestudy: suggested_shared: the time was over before it began; the same command goes on.'
     assert (code, out, err) == (0, '', [over])
     monkeypatch.setattr('facestudy.study.study.MINUTE', 0)
     code,out,err = run(capsys, *argv, '--minutes', 9, '--threads', 1)
     assert code == 0 and out.strip().endswith('system.safetensors') and len(err) == 4
-    assert err[3].startswith('facestudy: improved: step 3 of 3') and 'moved: rotation -' in err[3]
+    assert err[3].startswith('facestudy: suggested_shared: step 3 of 3') and 'moved: rotation -' in err[3]
     log = Path(out.strip()).with_name('training.log')
     assert str(log) in err[0] and len(log.read_text().splitlines()) == 4     # the first one says that it begins
 

@@ -77,7 +77,7 @@ def test_suggested_is_at_least_five_times_cheaper_at_256(monkeypatch):
 
 
 def test_memory_grows_with_the_batch():
-    a,b = (step_memory(bare('improved', 'smoke'), n) for n in (2, 4))
+    a,b = (step_memory(bare('suggested_shared', 'smoke'), n) for n in (2, 4))
     assert a < b < 2*a
 
 

@@ -34,7 +34,7 @@ def shipped(smoke, tmp_path_factory):
 
 def test_what_is_released(shipped):
     d,_,table = shipped
-    assert table.system.tolist() == ['suggested', 'few_shot', 'landmarker', 'parser']  # copy-source learned nothing
+    assert table.system.tolist() == ['suggested', 'few_shot', 'landmarker']            # copy-source learned nothing
     names = {f.name for f in checkpoints_dir().iterdir()}
     assert names == {f'{s}.{e}' for s in table.system for e in ('safetensors', 'md')}
     tensors,meta = load_tensors(checkpoints_dir()/'suggested.safetensors')

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from facestudy.detectors.aids import AIDS, fit_aid, load_aid
+from facestudy.detectors.aids import aid, AIDS, fit_aid, load_aid
 from facestudy.data.clips import JoinedStore, Segment
 from facestudy.core import ROOT, InputError, load_tensors, to_numpy
 from facestudy.measure.metrics import PSNR_CAP
@@ -99,7 +99,7 @@ def test_no_run_name_depends_on_the_machine(profile, embedded, monkeypatch):
 
 
 def test_another_seed_is_another_run(embedded):
-    assert plan('improved', 'smoke', embedded, 0).id != plan('improved', 'smoke', embedded, 1).id
+    assert plan('suggested_shared', 'smoke', embedded, 0).id != plan('suggested_shared', 'smoke', embedded, 1).id
 
 
 def test_unknown_parameter(tmp_path):
@@ -192,7 +192,7 @@ def test_with_one_person_relative_and_absolute_are_one(joined, tmp_path, monkeyp
     "The reason why relative driving is the same protocol"
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path))
     own,cross = [next(t for t in takes(joined) if t.test == k) for k in ('parametric self', 'parametric cross')]
-    for name in ('improved', 'first_order'):
+    for name in ('suggested_shared', 'first_order'):
         system = load_net(fit(plan(name, 'smoke', joined, steps=1), joined, 'cpu'), 'system')
         a,b = (remake(system, own, relative=r).astype(int) for r in (True, False))
         assert np.abs(a-b).max() <= 1, name
@@ -226,10 +226,10 @@ def test_one_group_is_drawn_as_before(embedded):
 
 def test_runs_keep_their_names(embedded, joined):
     "Without rendered people a run is the run it was; with them it is another"
-    ids = [plan(n, 'quick', SimpleNamespace(digest='abc'), steps=400).id for n in ('improved', 'first_order',
+    ids = [plan(n, 'quick', SimpleNamespace(digest='abc'), steps=400).id for n in ('suggested_shared', 'first_order',
                                                                                    'suggested')]
-    assert ids == ['quick-improved-ac6dd2bb26', 'quick-first_order-57591fc4d4', 'quick-suggested-f4f64d9076']
-    assert plan('improved', 'smoke', embedded).id != plan('improved', 'smoke', joined).id
+    assert ids == ['quick-suggested_shared-e1548837fa', 'quick-first_order-57591fc4d4', 'quick-suggested-f4f64d9076']
+    assert plan('suggested_shared', 'smoke', embedded).id != plan('suggested_shared', 'smoke', joined).id
 
 def test_rows_made_before_count_as_real(tmp_path, monkeypatch):
     "A cached file of rows without the new columns beside new ones"
@@ -251,22 +251,22 @@ def test_words_say_what_was_trained(embedded, joined):
 @pytest.fixture
 def fake_people(monkeypatch):
     "The study with made-up people instead of rendered ones"
-    module = SimpleNamespace(default_parametric=lambda size, profile='quick': Crayons())
+    module = SimpleNamespace(default_parametric=lambda size, profile='quick', tested=False: Crayons())
     monkeypatch.setitem(sys.modules, 'facestudy.people.clips', module)
     return module
 
 def test_a_study_with_people(embedded, fake_people, tmp_path, monkeypatch):
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path))
-    rows = study('smoke', ['copy_source', 'improved'], device='cpu')
+    rows = study('smoke', ['copy_source', 'suggested_shared'], device='cpu')
     p = people_table(rows)
-    assert list(p.index) == ['driving', 'copy_source', 'improved'] and p.loc['improved'].drop(['eyes']).notna().all()
+    assert list(p.index) == ['driving', 'copy_source', 'suggested_shared'] and p.loc['suggested_shared'].drop(['eyes']).notna().all()
     assert p.loc['driving', 'cross PSNR'] < p.loc['copy_source', 'cross PSNR']
     assert p.loc['driving', 'self PSNR'] == pytest.approx(PSNR_CAP)
-    run = rows[rows.system == 'improved'].run.iloc[0]
+    run = rows[rows.system == 'suggested_shared'].run.iloc[0]
     kept = dict(np.load(tmp_path/run/'samples.npz'))
     assert [len(samples_of_test(kept, t)) for t in ('real', 'parametric self', 'parametric cross')] == [6, 4, 4]
     assert samples_of_test(kept, 'parametric cross')['p3-m2 by p4'].shape == (3, 8, 32, 32, 3)
-    real = study('smoke', ['copy_source', 'improved'], device='cpu', parametric=False)
+    real = study('smoke', ['copy_source', 'suggested_shared'], device='cpu', parametric=False)
     assert not set(real.run) & set(rows.run) and not has_people(real) and set(real.test) == {'real'}
     filmed = of_test(rows)
     still = [r[r.system == 'copy_source'].psnr.tolist() for r in (real, filmed)]
@@ -275,7 +275,7 @@ def test_a_study_with_people(embedded, fake_people, tmp_path, monkeypatch):
 def test_people_out_of_reach(embedded, fake_people, tmp_path, monkeypatch):
     "Never silent: the sentence says how to do without"
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path))
-    def unreachable(size, profile='quick'):
+    def unreachable(size, profile='quick', tested=False):
         raise InputError('anny==0.6.2 cannot be fetched from the Python package index (no route); '
                          'connect this machine.')
     fake_people.default_parametric = unreachable
@@ -296,7 +296,7 @@ def test_a_page_without_people(embedded, fake_people, tmp_path, monkeypatch):
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'runs'))
     page = report('smoke', ['copy_source'], out=tmp_path, device='cpu', parametric=False)
     assert page.name == 'table1-smoke-real.html' and 'another person drives' not in page.read_text()
-    page = report('smoke', ['copy_source', 'improved'], out=tmp_path, device='cpu')
+    page = report('smoke', ['copy_source', 'suggested_shared'], out=tmp_path, device='cpu')
     assert page.name == 'table1-smoke.html' and (tmp_path/'table1-smoke.figures'/'cross.jpg').exists()
     words = ' '.join(page.read_text().split())
     assert '4 clips of 2 people driven by themselves, 4 driven by another' in words
@@ -306,7 +306,7 @@ def test_a_page_without_people(embedded, fake_people, tmp_path, monkeypatch):
 def test_aids_are_trained_once(name, people, tmp_path):
     path = fit_aid(name, tmp_path, small=True, steps=5, device='cpu')
     meta = load_tensors(path)[1]
-    assert meta['data'] == people.digest and meta['steps'] == 5 and 0 < meta['score'] < 2 and meta['loss'] > 0
+    assert meta['data'] == aid(name).people(True).digest and meta['steps'] == 5 and 0 < meta['score'] < 2 and meta['loss'] > 0
     before = path.stat().st_mtime_ns
     assert fit_aid(name, tmp_path, small=True, steps=5, device='cpu') == path and path.stat().st_mtime_ns == before
     assert fit_aid(name, tmp_path, small=True, steps=6, device='cpu') != path
@@ -342,14 +342,14 @@ def test_stopped_by_the_clock_and_taken_up(embedded, tmp_path, monkeypatch):
     "Time that is over loses nothing: the rows are those of a run that was never stopped"
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'a'))
     args = dict(device='cpu', parametric=False, steps=4)
-    assert not len(study('smoke', ['improved'], minutes=1e-9, **args))
-    run = plan('improved', 'smoke', embedded, steps=4)
+    assert not len(study('smoke', ['suggested_shared'], minutes=1e-9, **args))
+    run = plan('suggested_shared', 'smoke', embedded, steps=4)
     assert fit(run, embedded, 'cpu', deadline=time.time()+.01) is None         # begins, and is stopped at once
     folder = tmp_path/'a'/run.id
     assert (folder/'training.safetensors').exists() and not (folder/'system.safetensors').exists()
-    a = study('smoke', ['improved'], minutes=10, **args)
+    a = study('smoke', ['suggested_shared'], minutes=10, **args)
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'b'))
-    pd.testing.assert_frame_equal(a.drop(columns=TIMINGS), study('smoke', ['improved'], **args).drop(columns=TIMINGS))
+    pd.testing.assert_frame_equal(a.drop(columns=TIMINGS), study('smoke', ['suggested_shared'], **args).drop(columns=TIMINGS))
 
 def test_a_followed_study_says_where_it_stands(embedded, people, tmp_path, monkeypatch):
     "A line for every step, on the screen and in the run's folder; the rows are those of a study that was silent"
@@ -360,16 +360,16 @@ def test_a_followed_study_says_where_it_stands(embedded, people, tmp_path, monke
     shutil.copy(aid, tmp_path/'checkpoints'/'landmarker.safetensors')
     said,args = [],dict(device='cpu', steps=3)
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'a'))
-    heard = study('smoke', ['improved'], say=said.append, **args)
+    heard = study('smoke', ['suggested_shared'], say=said.append, **args)
     folder = tmp_path/'a'/heard.run.iloc[0]
     assert str(folder/'training.log') in said[0] and len(said) == 4
     lines = [line[20:] for line in (folder/'training.log').read_text().splitlines()]
-    assert lines == ['improved: 3 steps, a line a minute', *said[1:]]
+    assert lines == ['suggested_shared: 3 steps, a line a minute', *said[1:]]
     minutes = pd.read_csv(folder/'minutes.csv')
     assert minutes.step.tolist() == [1, 2, 3] and minutes.pairs.tolist() == [2, 4, 6]
     assert minutes[['seconds', 'lr', 'pixels', 'psnr', 'moved_translation']].notna().all(axis=None)
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'b'))
-    silent = study('smoke', ['improved'], **args)
+    silent = study('smoke', ['suggested_shared'], **args)
     pd.testing.assert_frame_equal(heard.drop(columns=TIMINGS), silent.drop(columns=TIMINGS))
     assert not (tmp_path/'b'/heard.run.iloc[0]/'minutes.csv').exists()
 
@@ -385,14 +385,14 @@ def test_the_best_weights_stay_beside_the_last(embedded, tmp_path, monkeypatch):
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path))
     scores = iter([20., 22., 21., 21.])                                        # steps 0 to 3
     monkeypatch.setattr('facestudy.training.trainer.held_out_psnr', lambda *_: next(scores))
-    last = fit(plan('improved', 'smoke', embedded, steps=3), embedded, 'cpu')
+    last = fit(plan('suggested_shared', 'smoke', embedded, steps=3), embedded, 'cpu')
     best = last.with_name('best.safetensors')
     meta = load_tensors(best)[1]
     assert (meta['steps'], meta['held_out'], meta['run']) == (1, 22., last.parent.name)
-    assert load_net(best, 'system').name == 'improved'
+    assert load_net(best, 'system').name == 'suggested_shared'
     scores = iter([20., 21., 22., 23., 24.])
     monkeypatch.setattr('facestudy.training.trainer.held_out_psnr', lambda *_: next(scores))
-    last = fit(plan('improved', 'smoke', embedded, steps=4), embedded, 'cpu')
+    last = fit(plan('suggested_shared', 'smoke', embedded, steps=4), embedded, 'cpu')
     assert last.exists() and not last.with_name('best.safetensors').exists()
 
 
@@ -401,7 +401,7 @@ def test_threads_change_no_name_and_hardly_a_number(embedded, tmp_path, monkeypa
     for threads in (1, 2):
         monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/str(threads)))
         torch.set_num_threads(threads)
-        try: rows = study('smoke', ['improved'], device='cpu', parametric=False, steps=4)
+        try: rows = study('smoke', ['suggested_shared'], device='cpu', parametric=False, steps=4)
         finally: torch.set_num_threads(1)
         psnr.append(rows.set_index(['run', 'clip', 'frame']).psnr)
     assert psnr[0].index.equals(psnr[1].index) and np.abs(psnr[0]-psnr[1]).max() < .01

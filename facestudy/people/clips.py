@@ -251,7 +251,7 @@ def _write_store(plan, rows, to):
     table = table.assign(source='rendered by facestudy from MakeHuman data', licence='CC0-1.0', test_from=0, gap=0)
     table = table.sort_values('name')
     usable = table[table.reason == '']
-    if usable.split.nunique() < 2:
+    if usable.split.nunique() < plan.split.nunique():
         raise InputError(f'{to.folder}: no face was found in any clip of one side; use a larger size or more people.')
     digest = recipe_digest(plan, to.size, to.dense)
     write_table(to.folder, table, to.size, digest, parametric=drawing_code(), dense=to.dense)
@@ -269,12 +269,14 @@ def parametric_store(
     dense:bool=False,  # Keep depth and canonical coordinates too
     fps:float=25,      # Frames per second; a lower rate spreads the same number of frames over more of a motion
     play:float=0.,     # Strength of grimaces on top of the talk, 0 to 1
-    workers:int=None   # Processes; None: one per core, fewer for few people
+    workers:int=None,  # Processes; None: one per core, fewer for few people
+    tested=False       # Only the people of the test
 )->ParametricStore:
     "Render a store, or bring it up to date. Raises `InputError` for numbers out of range or a missing head"
     if not 16 <= size <= 512: raise InputError(f'size {size} is not usable; choose a side from 16 to 512 pixels.')
     if frames < 2: raise InputError(f'{frames} frames are no film; a clip needs a source and a driving frame.')
     plan = parametric_plan(identities, motions, each, unseen, seed).assign(frames=frames, fps=fps, play=play)
+    if tested: plan = plan[plan.split == 'test']
     people = [o.to_dict('records') for _,o in plan.groupby('person')]
     if workers is None: workers = min(os.cpu_count() or 1, max(1, len(people)//4))
     to = Target(Path(out), size, dense)
@@ -293,11 +295,12 @@ _DEFAULTS = {
 def default_parametric(
     size:int,         # Side of the frames, pixels
     profile='quick',  # 'smoke', 'quick', 'standard', 'paper' or 'landmarks': how many people and frames
-    workers:int=None  # Processes; None: one per core, fewer for few people
+    workers:int=None, # Processes; None: one per core, fewer for few people
+    tested=False      # Only the people of the test
 )->ParametricStore:
     "The rendered people of the study, made at most once. Raises `InputError` where the head cannot be had"
     if profile not in _DEFAULTS: raise InputError(f'profile {profile!r} is unknown; use one of {", ".join(_DEFAULTS)}.')
-    made_of = _DEFAULTS[profile]
+    made_of = _DEFAULTS[profile] | ({'tested': True} if tested else {})
     out = cache_dir('stores')/f'parametric-{size}-{short_hash(made_of, 6)}'
     if (out/'store.json').exists():
         store = ParametricStore(out)

@@ -77,7 +77,7 @@ def step_memory(
     batch:int      # Pairs drawn
 )->float: # Bytes
     "Bytes that a training step holds at its fullest, counted on the CPU; 0 for a system that learns nothing"
-    pairs = random_pairs(system.size, batch, system.extra)
+    pairs = random_pairs(system.looks_at, batch, system.extra)
     system.train()
     players = system.players()                      # they move one after the other, so the fullest moment counts
     most = max((saved_bytes(system, p, pairs) for p in players), default=0)
@@ -135,11 +135,11 @@ def measure_here(
     "One measurement in this process, with the threads it has"
     s,recipe = bare(system, profile),recipe_of(system, profile)
     if what == 'frames':
-        x = torch.rand(3, s.size, s.size)
+        x = torch.rand(3, s.looks_at, s.looks_at)
         s.eval()
         took = median_time(lambda: list(s.animate(x, [x]*4, batch=4)), seconds=seconds)/4
     else:
-        pairs = random_pairs(s.size, recipe.batch, s.extra)
+        pairs = random_pairs(s.looks_at, recipe.batch, s.extra)
         trainer = Trainer(s, NOTHING, recipe, device='cpu')
         took = median_time(lambda: [trainer.move(p, pairs) for p in trainer.opts], 2, seconds)
     return {'ms': 1e3*took, 'peak': peak_memory(), 'batch': recipe.batch}

@@ -28,7 +28,9 @@ SMOKE = {}   # Constructor arguments at 32 px; the reason of every number is to 
 _NARROW = dict(encoder_stages=2,              # a ResNet's last two stages would see almost nothing of 32 px
                motion_widths=[8, 16, 16], generator_widths=[8, 16, 16])
 SMOKE['suggested'] = _NARROW
-SMOKE['improved'] = _NARROW                   # the same networks
+SMOKE['suggested_shared'] = _NARROW           # the same networks
+SMOKE['improved'] = dict(look=64, frame_motion=[8, 8, 8, 8], face_motion=[8, 8, 8, 8], frame_paint=[8, 8, 8],
+                         face_paint=[8, 8, 8, 8], crowd=[6, 2, 2, 8, 64, 3, 5000])
 SMOKE['suggested_superres'] = dict(_NARROW, superres_width=4)
 
 # %% ../../nbs/study/01_profiles.ipynb #44dae7a2
@@ -63,7 +65,8 @@ QUICK = {}   # Constructor arguments at 64 px
 _TWO_STAGES = dict(encoder_stages=2,          # stages three and four would see 2 pixels and 1
                    detector_scale=.5)         # keypoints are found at 32 px: a quarter of the time
 QUICK['suggested'] = _TWO_STAGES
-QUICK['improved'] = _TWO_STAGES
+QUICK['suggested_shared'] = _TWO_STAGES
+QUICK['improved'] = dict(look=256)            # its networks have sides of their own
 QUICK['suggested_superres'] = dict(
     encoder_stages=2,                         # its networks work at 32 px, so the detector sees all of it
     motion_widths=[32, 64, 96, 96], generator_widths=[24, 48, 64, 96],
@@ -102,7 +105,8 @@ STANDARD = {}   # Constructor arguments at 128 px
 # %% ../../nbs/study/01_profiles.ipynb #ead49336
 _HALF = dict(motion_widths=[48, 96, 128, 128], generator_widths=[32, 64, 128, 192])
 STANDARD['suggested'] = dict(_HALF, detector_scale=.5, motion_scale=.25)    # keypoints at 64 px, motion at 32
-STANDARD['improved'] = STANDARD['suggested']
+STANDARD['suggested_shared'] = STANDARD['suggested']
+STANDARD['improved'] = QUICK['improved']
 # the same pixels: it works at half the side
 STANDARD['suggested_superres'] = dict(_HALF, detector_scale=1., motion_scale=.5)
 _HOURGLASS = [32, 4, 512]                     # the detector's published first width, half its cap
@@ -129,7 +133,8 @@ PAPER = {}   # Constructor arguments at 256 px
 # %% ../../nbs/study/01_profiles.ipynb #20bfe1c3
 _PAPER = dict(motion_widths=[48, 96, 128, 128], generator_widths=[24, 48, 96, 192])   # the article prints none; ours
 PAPER['suggested'] = dict(_PAPER, detector_scale=.5, motion_scale=.25)
-PAPER['improved'] = PAPER['suggested']
+PAPER['suggested_shared'] = PAPER['suggested']
+PAPER['improved'] = QUICK['improved']
 PAPER['suggested_superres'] = dict(_PAPER, detector_scale=1., motion_scale=.5)
 PAPER['mocogan'] = dict(run_length=4, content=128)         # a batch holds four pairs, so a video holds four frames
 

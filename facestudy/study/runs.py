@@ -9,7 +9,7 @@ __all__ = ['WEIGHTS', 'CODE', 'runs_dir', 'checkpoints_dir', 'aid_source', 'aid_
 import inspect, json, os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from ..core import ROOT, InputError, seed_all, sha256, short_hash
+from ..core import ROOT, InputError, need_file, seed_all, sha256, short_hash
 from ..detectors.aids import aid, fit_aid, load_aid
 from .profiles import profile_named
 from ..systems.registry import SYSTEMS, system_class
@@ -67,13 +67,15 @@ class Run:
     data:str        # Digest of the clip store
     code:int=CODE
     aids:str=''     # Where its aids come from, as JSON; empty: it has none
+    start:str=''    # Digest of the weights it begins with; empty: they are drawn from the seed
 
     @property
     def id(self)->str:
         "Short name that changes whenever any setting does; fields added later and not set keep the names of older runs"
         known = asdict(self)
         known['recipe'] = {k: v for k,v in known['recipe'].items() if v is not None}
-        if not self.aids: del known['aids']
+        for later in ('aids', 'start'):
+            if not known[later]: del known[later]
         return f'{self.profile}-{self.system}-{short_hash(known)}'
 
     def flat(self)->dict:
@@ -82,6 +84,7 @@ class Run:
         defaults = {k: p.default for k,p in arguments.items() if p.default is not p.empty}
         rest = {'seed': self.seed, 'data': self.data, 'code': self.code}
         if self.aids: rest['aids'] = self.aids
+        if self.start: rest['start'] = self.start
         return {'class': SYSTEMS[self.system].cls, **defaults, **json.loads(self.settings), **asdict(self.recipe),
                 **rest}
 
@@ -132,6 +135,7 @@ def plan(
     store,          # The clip store
     seed=0,
     own_aids=False, # Aids trained here even where they are released
+    start=None,     # File of the weights to begin with; None: they are drawn from the seed
     **overrides     # Recipe fields to change, e.g. steps=5000
 )->Run:
     "The run of a system at a profile. Raises `InputError` for unknown names"
@@ -139,4 +143,4 @@ def plan(
     settings = json.dumps(settings_of(system, profile, store), sort_keys=True)
     aids = {name: aid_source(name, profile, own_aids) for name in cls.aids}
     return Run(system, profile, settings, recipe_of(system, profile, **overrides), seed, store.digest,
-               aids=json.dumps(aids) if aids else '')
+               aids=json.dumps(aids) if aids else '', start=sha256(need_file(start))[:12] if start else '')

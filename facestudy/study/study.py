@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MINUTE', 'seen_through', 'provenance', 'measure_every', 'trainer_of', 'train_run', 'write_best', 'progress_in_words',
-           'fit', 'rows_of', 'prepare_runs', 'deadline_in', 'check_extra', 'study', 'fit_named', 'fit_superres']
+           'fit', 'rows_of', 'prepare_runs', 'seen_by', 'deadline_in', 'check_extra', 'study', 'fit_named',
+           'fit_superres']
 
 # %% ../../nbs/study/08_study.ipynb #76a8bb99
 import functools, json, math, time
@@ -13,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 from ..core import InputError, atomic, device_name, pick_device, short_hash, versions, write_text
 from ..method.superres import face_patches, train_superres
-from ..nets import save_net
-from .data import group_of, larger_clips, open_clips, open_data
+from ..nets import load_net, save_net
+from .data import group_of, is_built, larger_clips, open_clips, open_data
 from .follow import add_line, motion_measure, note_minute
 from .profiles import profile_named
 from .release import imported_meta, imported_rows, released_file, released_rows
@@ -59,10 +60,13 @@ MINUTE = 60. # Seconds between two lines of a training that somebody follows
 def trainer_of(
     run:Run,
     store,        # As `facestudy.study.data.open_data`
-    device='auto'
+    device='auto',
+    start=None    # As `facestudy.study.runs.plan`
 )->Trainer:
     "A run that is ready to be trained: the curve looks at real clips, a minute's line at rendered people too"
-    trainer = Trainer(run.build(device), store, run.recipe, run.seed, device)
+    system = run.build(device)
+    if start: system.begin_from(load_net(start, 'system'))
+    trainer = Trainer(system, store, run.recipe, run.seed, device)
     trainer.sample = held_out(group_of(store, 'real'))
     trainer.also = motion_measure(store)
     return trainer
@@ -112,7 +116,8 @@ def fit(
     store,             # As `facestudy.study.data.open_data`
     device='auto',
     deadline=math.inf, # Stop at this time (`time.time()`)
-    say=None           # Function of a sentence: a line a minute, which also goes to the run's folder; None: silence
+    say=None,          # Function of a sentence: a line a minute, which also goes to the run's folder; None: silence
+    start=None         # As `facestudy.study.runs.plan`
 )->Path: # The trained system's file; None where the deadline came first
     "Train a run to the end, going on from its checkpoint if there is one"
     folder = runs_dir()/run.id
@@ -121,7 +126,7 @@ def fit(
     if time.time() >= deadline:
         if say: say(f'{run.system}: the time was over before it began; the same command goes on.')
         return None
-    trainer = trainer_of(run, store, device)
+    trainer = trainer_of(run, store, device, start)
     if say:
         add_line(folder/'training.log', f'{run.system}: {run.recipe.steps:,} steps, a line a minute')
         say(f'{run.system}: a line a minute goes to {folder/"training.log"}.')
@@ -142,15 +147,17 @@ def rows_of(
     device='auto',
     deadline=math.inf,# As `fit`
     say=None,         # As `fit`
-    large=None        # As `facestudy.study.scores.measure`
+    large=None,       # As `facestudy.study.scores.measure`
+    finer=None,       # As `facestudy.study.scores.measure`; a system that looks at it learns from it too
+    start=None        # As `facestudy.study.runs.plan`
 )->pd.DataFrame: # As `facestudy.study.scores.rows_from`; None where the deadline came first
     "A run's rows, computed at most once on this machine"
     folder = runs_dir()/run.id
     write_text(folder/'run.json', json.dumps(run.flat(), indent=1))
     if (folder/'rows.csv').exists(): return pd.read_csv(folder/'rows.csv')
     device = pick_device(device)
-    weights = fit(run, store, device, deadline, say)
-    return None if weights is None else rows_from(weights, folder, store, device, large=large)
+    weights = fit(run, finer or store, device, deadline, say, start)
+    return None if weights is None else rows_from(weights, folder, store, device, large=large, finer=finer)
 
 # %% ../../nbs/study/08_study.ipynb #ee470385
 def prepare_runs(
@@ -160,14 +167,30 @@ def prepare_runs(
     seed:int,
     overrides:dict,  # Recipe fields to change
     parametric=None, # As `facestudy.study.data.with_people`
-    own_aids=False   # As `facestudy.study.runs.plan`
+    own_aids=False,  # As `facestudy.study.runs.plan`
+    start=None       # As `facestudy.study.runs.plan`
 )->tuple: # The data, the planned runs
     "The data and the planned runs. Raises `InputError` for unknown names before any work is done"
     for s in systems: system_class(s)
     store = open_data(profile, clips, parametric)
-    return store,[plan(s, profile, store, seed, own_aids, **overrides) for s in systems]
+    if start and len(systems) > 1:
+        raise InputError(f'{start}: one system at a time can begin with these weights; name it with --systems.')
+    return store,[plan(s, profile, store, seed, own_aids, start, **overrides) for s in systems]
 
 # %% ../../nbs/study/08_study.ipynb #cd76c12a
+def seen_by(
+    run:Run,
+    store,          # As `facestudy.study.data.open_data`
+    clips=None,     # As `facestudy.study.data.open_data`
+    parametric=None,# As `facestudy.study.data.open_data`
+    say=None        # Function of a sentence
+):                  # A store; None where the system looks at `store`
+    "The same data at the larger side that a system looks at"
+    side = json.loads(run.settings).get('look', 0)
+    if side <= store.size: return None
+    if not is_built(clips): return open_data(run.profile, clips, parametric, side, tested=True)
+    if say: say(f'{run.system}: it looks at {side} px, and the clips are a store of {store.size} px; it sees less.')
+
 def deadline_in(
     minutes:float # From now; None: no deadline
 )->float: # As `time.time()`
@@ -197,17 +220,19 @@ def study(
     minutes=None,           # Stop after so long; the next call goes on
     extra=(),               # Files of imported weights, measured beside the systems
     say=None,               # As `fit`
+    start=None,             # File of the weights that the one system begins with
     **overrides             # Recipe fields to change
 )->pd.DataFrame: # All rows; those of the runs that were finished in time
     "Take every missing run in order; finished ones are read"
     names = check_extra(extra)
-    store,runs = prepare_runs(profile, systems, clips, seed, overrides, parametric, released is False)
+    store,runs = prepare_runs(profile, systems, clips, seed, overrides, parametric, released is False, start)
     large = larger_clips(profile, clips)
     deadline = deadline_in(minutes)                                        # the data are ready: the clock begins
     def one(run):
         kept = released_file(run.system, run.profile) if released else None
-        if kept: return released_rows(kept, store, device, large)
-        return rows_of(run, store, device, deadline, say, large)
+        finer = seen_by(run, store, clips, parametric, say)
+        if kept: return released_rows(kept, store, device, large, finer)
+        return rows_of(run, store, device, deadline, say, large, finer, start)
     done = [rows for rows in map(one, runs) if rows is not None]
     for f in extra:
         if time.time() < deadline: done.append(imported_rows(f, profile, store, clips, parametric, device, large))
@@ -225,11 +250,13 @@ def fit_named(
     parametric=None, # Rendered people too? As `facestudy.study.data.with_people`
     minutes=None,    # Stop after so long; the next call goes on
     say=None,        # As `fit`
+    start=None,      # As `facestudy.study.runs.plan`
     **overrides      # Recipe fields to change
 )->Path: # The trained system's file; None where the time was over first
     "Train one system, or go on where its training stopped"
-    store,[run] = prepare_runs(profile, [system], clips, seed, overrides, parametric)
-    return fit(run, store, device, deadline_in(minutes), say)
+    store,[run] = prepare_runs(profile, [system], clips, seed, overrides, parametric, start=start)
+    store = seen_by(run, store, clips, parametric, say) or store
+    return fit(run, store, device, deadline_in(minutes), say, start)
 
 # %% ../../nbs/study/08_study.ipynb #a69a11ca
 def fit_superres(

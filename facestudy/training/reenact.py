@@ -22,10 +22,11 @@ def reenact(
     faces=None,     # (T, 4) normalised boxes; None: unknown
     device='cpu'
 )->np.ndarray: # uint8 (T, S, S, 3)
-    "The stretch rebuilt from its first frame"
+    "The stretch rebuilt from its first frame, at its own side"
     faces = torch.full((len(frames), 4), torch.nan) if faces is None else torch.as_tensor(np.array(faces)).float()
     source,driving = to_tensor(frames[0]).to(device),(to_tensor(f).to(device) for f in frames)
-    return np.stack(list(system.animate(source, driving, faces[0].to(device), faces.to(device))))
+    made = system.animate(source, driving, faces[0].to(device), faces.to(device), size=frames.shape[2])
+    return np.stack(list(made))
 
 # %% ../../nbs/training/04_reenact.ipynb #17fbe425
 def _spread(start, stop, most):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..core import InputError, to_numpy
-from ..data.pairs import Pairs
+from ..data.pairs import DrawnPairs, Pairs
 from ..grids import resize_to
 
 # %% ../../nbs/training/01_system.ipynb #825a0a9b
@@ -43,14 +43,26 @@ class System(nn.Module):
         return {}
 
     def losses(self, player:str, pairs:Pairs)->dict:
-        "Term -> scalar tensor, all minimised by `player`"
+        "Term -> scalar tensor, all minimised by `player`; `pairs` as `pairs_from` gives them"
         raise KeyError(player)
+
+    def pairs_from(self, store, recipe):
+        "Where its training pairs come from: the object's `batch(rng)` gives what `losses` takes"
+        return DrawnPairs(store, recipe.batch, recipe.augment, self.run_length, self.extra)
 
     def take_aid(self, name:str, model:nn.Module):
         "Copy a trained aid's weights into the system. Raises `InputError` for an aid it does not use"
         if name not in self.aids:
             raise InputError(f'{self.name}: it uses no {name}; its aids are {", ".join(self.aids) or "none"}.')
         getattr(self, name).load_state_dict(model.state_dict())
+
+    def begin_from(self, other):
+        "Copy the weights of a system of the same kind, all but its aids'. Raises `InputError` for another kind"
+        same = type(other) is type(self) and other.state_dict().keys() == self.state_dict().keys()
+        if not same: raise InputError(f'{other.name}: its networks are not those of {self.name}; begin with other weights.')
+        mine = tuple(f'{name}.' for name in self.aids)
+        weights = {k: v for k,v in other.state_dict().items() if not (mine and k.startswith(mine))}
+        self.load_state_dict(weights, strict=False)
 
     def train(self, mode=True):
         "Switch to training mode; aids stay in evaluation mode"

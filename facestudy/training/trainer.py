@@ -6,7 +6,7 @@
 __all__ = ['param_groups', 'update_average', 'Steps', 'Resumable', 'Every', 'Trainer']
 
 # %% ../../nbs/training/05_trainer.ipynb #0c74f68d
-import contextlib, math, time
+import contextlib, functools, math, time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from ..core import InputError, load_tensors, pick_device, progress, save_tensors, seed_all
-from ..data.pairs import augment, draw_pairs
 from ..method.swats import SWATS
 from .recipe import OPTIMISERS, Recipe
 from .reenact import held_out, held_out_psnr
@@ -58,17 +57,19 @@ class Steps:
         self.device = pick_device(device)
         self.system = system.to(self.device, memory_format=torch.channels_last)
         self.store,self.recipe,self.seed = store,recipe,seed
-        self.segments = store.segments('train')
         self.step,self.smooth = 0,{}              # steps done; running means of the losses
         self.whole = True                         # False while a step is half done
         self.opts = {p: OPTIMISERS[recipe.optimiser](param_groups(m), recipe) for p,m in system.players().items()}
         self.average = {k: v.detach().clone() for k,v in system.state_dict().items()} if recipe.average else {}
 
+    @functools.cached_property
+    def pairs(self):
+        "Where the pairs come from; some systems prepare theirs for minutes, so they are asked for late"
+        return self.system.pairs_from(self.store, self.recipe)
+
     def batch(self):
         "The pairs of this step, augmented, on the device"
-        rng,run = seed_all(self.seed, self.step),self.system.run_length
-        pairs = draw_pairs(self.store, self.segments, self.recipe.batch, rng, run, self.system.extra)
-        return augment(pairs, self.recipe.augment, run).map(lambda x: x.to(self.device))
+        return self.pairs.batch(seed_all(self.seed, self.step)).map(lambda x: x.to(self.device))
 
     def train_step(self)->dict:
         "Draw one batch and let every player take one turn; returns the loss terms"
