@@ -12,14 +12,14 @@ from ..data.pairs import Pairs
 from ..detectors.closer import square_of
 from ..detectors.looker import Looker
 from ..grids import resize_to
-from ..method.keypoints import KeypointDetector
-from ..people.crowd import Crowd, rendered_crowd
 from .face_flow import LINES
 from .losses import WEIGHTS, improved_losses
 from .pairs import (Batch, FilmedAndRendered, FilmedPairs, RenderedPairs, clip_marks, crowd_marks,
-                                         plain_batch)
+                                      plain_batch)
 from .parts import FaceMotion, FrameMotion, Painter
 from .picture import FINE, FRAME, box_of, carried, compose, find_motion, paint
+from ..method.keypoints import KeypointDetector
+from ..people.crowd import Crowd, rendered_crowd
 from ..systems.suggested import KeypointSystem
 
 # %% ../../nbs/improved/06_system.ipynb #7b0370e4

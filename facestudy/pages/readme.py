@@ -12,7 +12,7 @@ from ..core import ROOT, write_text
 
 # %% ../../nbs/pages/10_readme.ipynb #a3e5336f
 GROUND = 'core', 'nets', 'fit', 'media', 'grids'
-ROOMS = 'data', 'people', 'method', 'detectors', 'measure', 'training', 'systems', 'study', 'pages'
+ROOMS = 'data', 'people', 'method', 'detectors', 'measure', 'training', 'systems', 'improved', 'study', 'pages'
 
 def notebooks()->list:
     "Component notebooks in the order of their imports: ground floor, rooms, and what people use"
