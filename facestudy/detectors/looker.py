@@ -128,6 +128,12 @@ class Looker(nn.Module):
         points = look_closely(self.whole, images, faces, looks)
         return self.features(images, square_of(points), points)
 
+    def both_ways(self, images, faces):
+        "As `forward`, the mean of what it finds in the images and in their mirror images: twice the work, less noise"
+        other = faces*faces.new_tensor([-1., 1., 1., 1.])
+        found,mirrored = self(torch.cat([images, images.flip(-1)]), torch.cat([faces, other])).chunk(2)
+        return (found+mirrored[:, FLIPPED]*mirrored.new_tensor([-1., 1.]))/2
+
 # %% ../../nbs/detectors/06_looker.ipynb #478d5b11
 CAREFUL = Spoil(turn=.12, size=.07, shift=.045, bend=.02) # how far the second look is off, and a little more
 _SIDE = 160                                               # of the squares that patches are cut from, pixels

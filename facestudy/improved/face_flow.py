@@ -133,6 +133,7 @@ def folded(
 # %% ../../nbs/improved/01_face_flow.ipynb #0cc8e505
 _LIDS = torch.tensor([[37, 41], [38, 40], [43, 47], [44, 46]])
 _LIPS = torch.tensor([[61, 67], [62, 66], [63, 65]])
+_MOUTH = slice(48, 68)
 
 def _set_gap(points, pairs, gap):
     "Points whose upper and lower ones lie `gap` (B, P) apart in y, about their middle"
@@ -141,6 +142,8 @@ def _set_gap(points, pairs, gap):
     points = points.clone()
     points[:, a, 1],points[:, b, 1] = middle-gap/2,middle+gap/2
     return points
+
+def _mouth_width(points): return (points[:, 54]-points[:, 48]).norm(dim=-1)
 
 def _gaps(points, pairs): return points[:, pairs[:, 1], 1]-points[:, pairs[:, 0], 1]
 
@@ -151,7 +154,10 @@ def carried_points(
     reference # (B, 70, 2) of the first driving frame in its square
 )->torch.Tensor: # (B, 70, 2) in the source's square
     "The source's points moved by what moved since `reference`"
-    out = source+driving-reference
+    moved = driving-reference
+    wide = _mouth_width(source)/_mouth_width(reference).clamp(min=.01)
+    moved[:, _MOUTH] = wide.clamp(.6, 1.6)[:, None, None]*moved[:, _MOUTH]    # a wide mouth goes further
+    out = source+moved
     was,now,mine = (_gaps(o, _LIDS).clamp(min=.004) for o in (reference, driving, source))
     out = _set_gap(out, _LIDS, mine*(now/was).clamp(max=2.))
     was,now,mine = (_gaps(o, _LIPS) for o in (reference, driving, source))

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from ..core import atomic, cache_dir, short_hash, to_tensor
-from ..data.pairs import Pairs
+from ..data.clips import RENDERED
 from ..detectors.closer import FLIPPED, cut, into, out_of, square_of
 from ..detectors.looker import fake_boxes
 from ..grids import make_grid, resize_to
@@ -43,7 +43,7 @@ def weights_digest(
     return short_hash([[k, float(v.double().sum())] for k,v in net.state_dict().items()])
 
 # %% ../../nbs/improved/04_pairs.ipynb #ce9f3d70
-def _filmed(store, split): return [s for s in store.segments(split) if getattr(s, 'group', '') != 'parametric']
+def _filmed(store, split): return [s for s in store.segments(split) if getattr(s, 'group', '') != RENDERED]
 
 def _kept(name, make):
     "Arrays made by `make` at most once"

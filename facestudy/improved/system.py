@@ -6,8 +6,11 @@
 __all__ = ['Improved']
 
 # %% ../../nbs/improved/06_system.ipynb #9d3b8ec3
+import copy
+
 import torch
 
+from ..data.clips import RENDERED
 from ..data.pairs import Pairs
 from ..detectors.closer import square_of
 from ..detectors.looker import Looker
@@ -76,7 +79,7 @@ class Improved(KeypointSystem):
     def keypoints(self, image, face=None):
         "{'points' (B, K, 2), 'marks' (B, 70, 2)}, both in [-1, 1] of the frame"
         if face is None: face = image.new_full((len(image), 4), torch.nan)
-        marks = self.looker(image, face)
+        marks = self.looker.both_ways(image, face)
         return {'points': self.free(resize_to(image, FRAME), square_of(marks)), 'marks': marks}
 
     def players(self):
@@ -85,9 +88,8 @@ class Improved(KeypointSystem):
 
     def pairs_from(self, store, recipe):
         "Filmed pairs of the store and, where it has rendered people, as many of the crowd; landmarks are found first"
-        looker = self.looker.cpu().eval()
-        rendered = None
-        if any(getattr(s, 'group', '') == 'parametric' for s in store.segments('test')):
+        looker,rendered = copy.deepcopy(self.looker).cpu().eval(),None
+        if any(getattr(s, 'group', '') == RENDERED for s in store.segments('test')):
             crowd = rendered_crowd(self.crowd)
             rendered = RenderedPairs(crowd, crowd_marks(looker, crowd))
         return FilmedAndRendered(FilmedPairs(store, clip_marks(looker, store)), rendered, recipe.batch)

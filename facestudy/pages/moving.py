@@ -18,6 +18,7 @@ from ..people.motion import sweep
 from ..study.probes import STRANGERS
 from ..study.puppets import filmed, puppet_rows, show_puppets
 from ..study.data import open_data
+from ..study.profiles import profile_named
 from ..study.release import released_file
 from ..study.takes import remake, takes
 from ..systems.registry import SYSTEMS
@@ -74,7 +75,8 @@ def readme_picture(
     if absent: raise InputError(f'{", ".join(absent)}: no weights are released for profile {profile}; use quick.')
     loaded = {SYSTEMS[s].label: load_net(f, 'system') for s,f in files.items()}
     rows = []
-    for t in furthest_takes(takes(open_data(profile))):
+    finer = open_data(profile, size=profile_named(profile).large, tested=True)    # all of them can draw there
+    for t in furthest_takes(takes(finer)):
         given = {'source': np.broadcast_to(t.truth[:1], t.truth.shape), 'driving': t.driving, 'truth': t.truth}
         rows.append(given | {label: remake(system, t) for label,system in loaded.items()})
     return moving_picture(path or ROOT/'reports'/'figures'/'moving.webp', rows)

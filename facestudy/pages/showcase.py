@@ -250,7 +250,7 @@ def exhibit(
     return pd.concat(rows, ignore_index=True),kept
 
 # %% ../../nbs/pages/06_showcase.ipynb #0344f182
-SHOWN = 'suggested', 'suggested_superres', 'improved', 'first_order'
+SHOWN = 'suggested', 'suggested_superres', 'suggested_shared', 'first_order'
 # columns before the scores
 FIRST = ['system', 'label', 'what', 'test', 'clip', 'identity', 'shot', 'sample', 'frame', 'gaze', 'hidden']
 

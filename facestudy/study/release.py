@@ -103,6 +103,7 @@ without the discriminator.
 |---|---|
 | profile | {profile}, {size} px |
 | trained | {steps:,} steps of {batch} pairs = {pairs:,} pairs, {minutes:.1f} minutes |
+| begins with | {begins} |
 | on | {device}; {versions} |
 | data | digest `{data}`: {data_words} |
 | seed | {seed} |
@@ -138,11 +139,13 @@ def card(
               s in metrics.items()]
     settings = [f'| {name} | {value} |' for name,value in m['settings'].items()]
     same = {k: m[k] for k in ('profile', 'steps', 'device', 'versions', 'data', 'seed', 'run')}
-    clips = m.get('clips', [])
+    clips,start = m.get('clips', []),m['settings'].get('start')
+    begins = f'other weights of these networks, SHA-256 `{start}…`' if start else 'weights drawn from the seed'
     more = f'; and {len(clips)} clips of a folder, listed below' if clips else ''
     return CARD.format(label=entry.label, note=entry.note, cls=m['class'], size=m['settings']['size'], batch=batch,
                        data_words=DATA_WORDS+more, clips=clips_card(clips),
-                       pairs=m['steps']*batch, minutes=m['seconds']/60, chosen=chosen, untrained=untrained, last=last,
+                       begins=begins, pairs=m['steps']*batch, minutes=m['seconds']/60, chosen=chosen,
+                       untrained=untrained, last=last,
                        megabytes=path.stat().st_size/1e6, digest=sha256(path), scores='\n'.join(scores),
                        settings='\n'.join(settings), **same)
 
