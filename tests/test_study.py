@@ -22,7 +22,8 @@ from facestudy.study.profiles import PROFILES
 from facestudy.study.runs import plan
 from facestudy.study.scores import REGION_SCORES, TIMINGS, measure
 from facestudy.study.stored import read_rows
-from facestudy.study.study import fit, study
+from facestudy.people.clips import default_parametric
+from facestudy.study.study import fit, seen_by, study, trainer_of
 from facestudy.study.takes import remake, takes
 from facestudy.systems.registry import SYSTEMS
 from facestudy.pages.tables import has_people, of_test, people_table, table1
@@ -419,3 +420,35 @@ def test_people_of_the_smoke_study(embedded, people):
             assert people.motion_of(t.clip.split(' by ')[0]).head.shape == (len(t.truth), 3)
     a,b = (people.motion_of(n) for n in people.cross()[0])
     assert (a.weights == b.weights).all() and (a.head == b.head).all()
+
+# weights to begin with
+
+def test_a_training_that_begins_with_other_weights(embedded, tmp_path, monkeypatch):
+    "It is another run, says so, and its first step is taken from there"
+    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path))
+    first = fit(plan('suggested_shared', 'smoke', embedded, steps=2), embedded, 'cpu')
+    run,alone = (plan('suggested_shared', 'smoke', embedded, steps=1, start=o) for o in (first, None))
+    assert run.id != alone.id and run.flat()['start'] == run.start and 'start' not in alone.flat()
+    there = load_net(first, 'system').state_dict()
+    for k,v in trainer_of(run, embedded, 'cpu', first).system.state_dict().items():
+        if not k.startswith('discriminator'): assert torch.equal(v, there[k]), k
+    with pytest.raises(InputError, match='one system at a time'):
+        study('smoke', ['suggested', 'first_order'], parametric=False, start=first)
+    with pytest.raises(InputError, match='its networks are not those of first_order'):
+        study('smoke', ['first_order'], device='cpu', parametric=False, start=first)
+    with pytest.raises(InputError, match='nothing'): plan('suggested', 'smoke', embedded, start=tmp_path/'nothing.safetensors')
+
+def test_tested_people_alone(people):
+    "The same clips, without those who are trained on"
+    tested = default_parametric(32, 'smoke', tested=True)
+    assert not tested.segments('train') and tested.digest != people.digest
+    assert [s.name for s in tested.segments('test')] == [s.name for s in people.segments('test')]
+    for s in tested.segments('test'): assert (tested.frames(s.name) == people.frames(s.name)).all()
+
+def test_a_built_store_has_one_side_and_it_is_said(embedded):
+    said = []
+    run = plan('improved', 'smoke', embedded)
+    assert seen_by(run, embedded, embedded.folder, say=said.append) is None
+    assert said == ['improved: it looks at 64 px, and the clips are a store of 32 px; it sees less.']
+    assert seen_by(plan('suggested', 'smoke', embedded), embedded, say=said.append) is None and len(said) == 1
+    assert seen_by(run, embedded, parametric=False).size == 64
