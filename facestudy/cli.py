@@ -438,7 +438,8 @@ StudyReleased = Annotated[bool|None, typer.Option('--released/--no-released', sh
 def study(
     profile:Profile='quick', clips:Clips=None, licences:Licences=None, wild:Wild=False, parametric:Parametric=None,
     seed:Seed=0, steps:Steps=None, fields:Fields=(), device:Device='auto', systems:Systems=None,
-    released:StudyReleased=None, minutes:Minutes=None, nice:Nice=0, threads:Threads=None, start:Start=None, extra:Extra=(),
+    released:StudyReleased=None, minutes:Minutes=None, nice:Nice=0, threads:Threads=None, start:Start=None,
+    extra:Extra=(),
 ):
     "Train and measure what is missing, and keep the rows."
     from facestudy.study.follow import aloud
