@@ -1,21 +1,20 @@
 "The system of ours: looks three times, moves twice, draws at any side"
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from facestudy.core import InputError, seed_all, to_tensor
-from facestudy.detectors.closer import UPRIGHT, out_of, square_of
+from facestudy.core import InputError, seed_all
+from facestudy.detectors.closer import FLIPPED, UPRIGHT, cut, out_of
 from facestudy.detectors.looker import EYE, MOUTH, Looker
 from facestudy.grids import resize_to
 from facestudy.improved.face_flow import carried_points
 from facestudy.improved.losses import WEIGHTS, improved_losses
-from facestudy.improved.pairs import Batch, FilmedAndRendered, RenderedPairs, crowd_marks, plain_batch
+from facestudy.improved.pairs import FilmedAndRendered, RenderedPairs, crowd_marks, plain_batch
 from facestudy.improved.system import Improved
 from facestudy.people.crowd import Crowd, rendered_crowd
 from facestudy.systems.suggested import Suggested
 
-SMALL = dict(look=64, frame_motion=[8, 8, 8, 8], face_motion=[8, 8, 8, 8], frame_paint=[8, 8, 8], face_paint=[8, 8, 8, 8],
+SMALL = dict(look=64, frame_motion=[8]*4, face_motion=[8]*4, frame_paint=[8]*3, face_paint=[8]*4,
              crowd=[6, 2, 2, 8, 64, 3, 5000])
 
 @pytest.fixture(scope='module')
@@ -39,7 +38,6 @@ def test_eyes_and_mouth_are_looked_at_and_the_jaw_is_not(system):
     net,x,p = Looker().eval(),torch.rand(1, 3, 64, 64),marks()
     with torch.no_grad(): q = net.features(x, square_of(p), p)
     moved = (q-p).abs().amax(-1)[0] > 0
-    from facestudy.detectors.closer import FLIPPED
     assert set(moved.nonzero()[:, 0].tolist()) == {*EYE, *FLIPPED[EYE].tolist(), *MOUTH}
 
 def test_a_face_that_does_not_move_gives_the_photo_back(system):
@@ -62,9 +60,10 @@ def test_output_at_a_larger_side_shows_the_same_motion(system, size):
 def test_in_relative_motion_a_half_shut_eye_shuts_in_proportion():
     mine,rest = marks(half=1.),marks(half=1.)
     half = rest.clone()
-    half[:, [37, 38, 43, 44], 1] = half[:, [41, 40, 47, 46], 1]-.5*(rest[:, [41, 40, 47, 46], 1]-rest[:, [37, 38, 43, 44], 1])
-    mine[:, [37, 38, 43, 44], 1] -= .05                                        # wider eyes than the driver's
-    gap = lambda p: p[:, [41, 40, 47, 46], 1]-p[:, [37, 38, 43, 44], 1]
+    above,below = [37, 38, 43, 44],[41, 40, 47, 46]
+    def gap(p): return p[:, below, 1]-p[:, above, 1]
+    half[:, above, 1] = half[:, below, 1]-.5*gap(rest)
+    mine[:, above, 1] -= .05                                                   # wider eyes than the driver's
     assert torch.allclose(gap(carried_points(mine, half, rest)), .5*gap(mine), atol=1e-5)
 
 def test_rendered_pairs_know_their_flow(crowd):
@@ -72,7 +71,6 @@ def test_rendered_pairs_know_their_flow(crowd):
     truth = {i: crowd.known[i]['points'] for i in crowd.people}
     b = RenderedPairs(crowd, truth, cross=0.).batch(8, seed_all(0, 1))
     near = torch.stack([F.avg_pool2d(o[None], 2)[0] for o in b.small])
-    from facestudy.detectors.closer import cut
     source,driving = (cut(o, b.moved, 64) for o in near.split(8))
     fetched = F.grid_sample(source, b.place, padding_mode='border', align_corners=False)
     def wrong(x): return ((x-driving).abs().mean(1)*b.seen).sum()/b.seen.sum()
@@ -94,7 +92,7 @@ def test_a_term_of_weight_zero_is_left_out_and_every_network_learns(crowd):
     truth = {i: crowd.known[i]['points'] for i in crowd.people}
     batch = RenderedPairs(crowd, truth).batch(4, seed_all(0, 1))
     assert set(improved_losses(s, batch, WEIGHTS | {'still': 0.})) == set(WEIGHTS)-{'features', 'still'}
-    for _ in range(2):                                                         # heads start silent: the second step wakes the rest
+    for _ in range(2):                              # heads start silent: the second step wakes the rest
         sum(s.losses('generator', batch).values()).backward()
         with torch.no_grad():
             for p in s.parameters(): p -= .01*p.grad if p.grad is not None else 0
@@ -110,7 +108,7 @@ def test_precision_is_lowered_inside_the_networks_alone(crowd):
     batch = RenderedPairs(crowd, truth).batch(4, seed_all(0, 1))
     def total():
         seed_all(0, 2)
-        return float(sum(s.losses('generator', batch).values()))
+        return sum(s.losses('generator', batch).values()).item()
     exact = total()
     with torch.autocast('cpu', torch.bfloat16): low = total()
     assert s.half and low == pytest.approx(exact, rel=.02)

@@ -57,7 +57,7 @@ class Moves:
         return some
 
     def blended(self, size, use_face=True):
-        "The flow (B, size, size, 2) of frame and square together, places in the square, and the window (B, 1, size, size)"
+        "Flow (B, size, size, 2) of frame and square together, places in the square, window (B, 1, size, size)"
         side = min(size, _FLOW)
         at = into_square(self.theirs, side, side)
         w = window(at)

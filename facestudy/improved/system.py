@@ -113,8 +113,9 @@ class Improved(KeypointSystem):
         frame,near = resize_to(source, FRAME),resize_to(source, min(2*FINE, source.shape[-1]))
         m = find_motion(self, frame, near, source_kp, driving_kp)
         paint(self, frame, sharp, m)
-        few = [slice(i, i+_FEW) for i in range(0, len(m.q), _FEW)]
-        return torch.cat([compose(self, canvas[o], m.part(o), canvas.shape[-1], 'bicubic')[0] for o in few]).clamp_(0, 1)
+        size,few = canvas.shape[-1],[slice(i, i+_FEW) for i in range(0, len(m.q), _FEW)]
+        made = [compose(self, canvas[o], m.part(o), size, 'bicubic')[0] for o in few]
+        return torch.cat(made).clamp_(0, 1)
 
     def carry(self, mine, theirs, reference):
         "Relative motion: the driver's moves in the source's own face, as `carried`"

@@ -150,7 +150,7 @@ def card(
                        settings='\n'.join(settings), **same)
 
 # %% ../../nbs/study/08_release.ipynb #07bcfc84
-LIMIT = 60e6 # Bytes of all released weights together: 40 MB for the rivals, 12 for ours and its aid, 8 for the wild ones
+LIMIT = 60e6 # Bytes of all released weights: 40 MB for the rivals, 12 for ours and its aid, 8 for the wild ones
 
 AID_CARD = """# {name}
 
@@ -224,7 +224,7 @@ def release(
     systems=tuple(SYSTEMS),# Names in `SYSTEMS`
     clips=None             # Of `facestudy.study.data.wild_clips` for the wild weights; None: the study weights
 )->pd.DataFrame: # system, MB, runs to choose from, PSNR on real clips
-    "The best run of every system that learns, and the aids they use. Raises `InputError` without a run, or above `LIMIT`"
+    "The best run of each system that learns, and the aids they use. Raises `InputError` without one, or above `LIMIT`"
     weights = set_of(clips)
     store,rows,said = open_data(profile, clips),[],'' if clips is None else ' --wild --clips DIR'
     for s in systems:

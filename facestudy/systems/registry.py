@@ -109,8 +109,8 @@ SYSTEMS['suggested_shared'] = Entry(
     note="The article's networks with the shared recipe.")
 SYSTEMS['improved'] = Entry(
     'Improved (ours)', 'facestudy.improved.system:Improved',
-    note="Ours: Eq. 1 and 2 with landmarks of the face looked for at 256 px, motion and paint of their own for the face's "
-         "square, and rendered people whose motion is known. It sees 256 px where the other rows see 64.")
+    note="Ours: Eq. 1 and 2 with landmarks that are looked for at 256 px, motion and paint of their own for the face's "
+         "square, and a crowd of rendered people whose motion is known. It sees 256 px where the other rows see 64.")
 
 # %% ../../nbs/systems/11_registry.ipynb #a23a843d
 SYSTEMS['driving_autoencoder'] = Entry(

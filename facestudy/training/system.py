@@ -59,7 +59,8 @@ class System(nn.Module):
     def begin_from(self, other):
         "Copy the weights of a system of the same kind, all but its aids'. Raises `InputError` for another kind"
         same = type(other) is type(self) and other.state_dict().keys() == self.state_dict().keys()
-        if not same: raise InputError(f'{other.name}: its networks are not those of {self.name}; begin with other weights.')
+        if not same:
+            raise InputError(f'{other.name}: its networks are not those of {self.name}; begin with other weights.')
         mine = tuple(f'{name}.' for name in self.aids)
         weights = {k: v for k,v in other.state_dict().items() if not (mine and k.startswith(mine))}
         self.load_state_dict(weights, strict=False)
