@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from facestudy.core import InputError, seed_all
-from facestudy.detectors.closer import FLIPPED, UPRIGHT, cut, out_of
+from facestudy.detectors.closer import FLIPPED, UPRIGHT, cut, out_of, square_of
 from facestudy.detectors.looker import EYE, MOUTH, Looker
 from facestudy.grids import resize_to
 from facestudy.improved.face_flow import carried_points

@@ -260,7 +260,8 @@ def test_a_study_with_people(embedded, fake_people, tmp_path, monkeypatch):
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path))
     rows = study('smoke', ['copy_source', 'suggested_shared'], device='cpu')
     p = people_table(rows)
-    assert list(p.index) == ['driving', 'copy_source', 'suggested_shared'] and p.loc['suggested_shared'].drop(['eyes']).notna().all()
+    assert list(p.index) == ['driving', 'copy_source', 'suggested_shared']
+    assert p.loc['suggested_shared'].drop(['eyes']).notna().all()
     assert p.loc['driving', 'cross PSNR'] < p.loc['copy_source', 'cross PSNR']
     assert p.loc['driving', 'self PSNR'] == pytest.approx(PSNR_CAP)
     run = rows[rows.system == 'suggested_shared'].run.iloc[0]
@@ -307,7 +308,8 @@ def test_a_page_without_people(embedded, fake_people, tmp_path, monkeypatch):
 def test_aids_are_trained_once(name, people, tmp_path):
     path = fit_aid(name, tmp_path, small=True, steps=5, device='cpu')
     meta = load_tensors(path)[1]
-    assert meta['data'] == aid(name).people(True).digest and meta['steps'] == 5 and 0 < meta['score'] < 2 and meta['loss'] > 0
+    assert meta['data'] == aid(name).people(True).digest
+    assert meta['steps'] == 5 and 0 < meta['score'] < 2 and meta['loss'] > 0
     before = path.stat().st_mtime_ns
     assert fit_aid(name, tmp_path, small=True, steps=5, device='cpu') == path and path.stat().st_mtime_ns == before
     assert fit_aid(name, tmp_path, small=True, steps=6, device='cpu') != path
@@ -350,7 +352,8 @@ def test_stopped_by_the_clock_and_taken_up(embedded, tmp_path, monkeypatch):
     assert (folder/'training.safetensors').exists() and not (folder/'system.safetensors').exists()
     a = study('smoke', ['suggested_shared'], minutes=10, **args)
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'b'))
-    pd.testing.assert_frame_equal(a.drop(columns=TIMINGS), study('smoke', ['suggested_shared'], **args).drop(columns=TIMINGS))
+    b = study('smoke', ['suggested_shared'], **args)
+    pd.testing.assert_frame_equal(a.drop(columns=TIMINGS), b.drop(columns=TIMINGS))
 
 def test_a_followed_study_says_where_it_stands(embedded, people, tmp_path, monkeypatch):
     "A line for every step, on the screen and in the run's folder; the rows are those of a study that was silent"
@@ -436,7 +439,8 @@ def test_a_training_that_begins_with_other_weights(embedded, tmp_path, monkeypat
         study('smoke', ['suggested', 'first_order'], parametric=False, start=first)
     with pytest.raises(InputError, match='its networks are not those of first_order'):
         study('smoke', ['first_order'], device='cpu', parametric=False, start=first)
-    with pytest.raises(InputError, match='nothing'): plan('suggested', 'smoke', embedded, start=tmp_path/'nothing.safetensors')
+    with pytest.raises(InputError, match='nothing'):
+        plan('suggested', 'smoke', embedded, start=tmp_path/'nothing.safetensors')
 
 def test_tested_people_alone(people):
     "The same clips, without those who are trained on"
