@@ -12,13 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..core import seed_all
-from .closer import (FLIPPED, Closer, Spoil, balanced, chained, closer_loss, closer_score, cut, drawn_stills,
-                                         look_closely, out_of, spoiled_squares, square_of, stills, train_closer)
-from .landmarker import mean_place
-from ..fit import fit
+from .closer import (FLIPPED, GROWN, LOWER, Closer, Maps, Spoil, chained, closer_loss, closer_score, cut,
+                                        drawn_stills, look_closely, out_of, spoiled_squares, square_of, stills,
+                                        train_closer)
+from ..fit import fit_averaged
 from ..method.encoders import conv_block
 from ..method.generator import ResBlock
 from ..method.keypoints import Up
@@ -53,7 +52,7 @@ def eye_and_mouth(
     return torch.cat([left, right]),chained(square, many(MOUTH_AT.map()))
 
 # %% ../../nbs/detectors/06_looker.ipynb #b5ca2937
-class PatchNet(nn.Module):
+class PatchNet(Maps):
     "Patches (B, 3, 48, 48) in [0, 1] -> points (B, N, 2) in [-1, 1] of the patch"
     def __init__(self,
         points:int,          # N
@@ -66,14 +65,6 @@ class PatchNet(nn.Module):
                                    nn.Sequential(conv_block(b, c, stride=2), ResBlock(c), ResBlock(c))])
         self.up = nn.ModuleList([Up(c, b, b), Up(b, a, 48)])
         self.maps = nn.Conv2d(48, points, 1)
-
-    def forward(self, x):
-        "Down, up, and the middle of every map"
-        skips = [self.stem(balanced(x))]
-        for block in self.down: skips.append(block(skips[-1]))
-        x = skips.pop()
-        for up in self.up: x = up(x, skips.pop())
-        return mean_place(self.maps(x))
 
 class Features(nn.Module):
     "Finer places of brows, lids, irises, lips and the base of the nose"
@@ -108,7 +99,7 @@ class Features(nn.Module):
 
 # %% ../../nbs/detectors/06_looker.ipynb #34f6533b
 class Looker(nn.Module):
-    "Landmarks and irises of faces, looked for three times"
+    "Landmarks and irises: the whole face first, then eyes and mouth"
     version = 1
     def __init__(self,
         whole=(24, 48, 96, 128), # As `Closer`
@@ -124,7 +115,6 @@ class Looker(nn.Module):
         faces,  # (B, 4) Viola–Jones boxes, NaN where there is none
         looks=1 # At the whole face: a second one hardly tells more, since the patches look again
     ):          # (B, 70, 2) in [-1, 1] of the image
-        "The face's square, the face's square again, eyes and mouth"
         points = look_closely(self.whole, images, faces, looks)
         return self.features(images, square_of(points), points)
 
@@ -135,7 +125,7 @@ class Looker(nn.Module):
         return (found+mirrored[:, FLIPPED]*mirrored.new_tensor([-1., 1.]))/2
 
 # %% ../../nbs/detectors/06_looker.ipynb #478d5b11
-CAREFUL = Spoil(turn=.12, size=.07, shift=.045, bend=.02) # how far the second look is off, and a little more
+CAREFUL = Spoil(turn=.12, size=.07, shift=.045, bend=.02) # how far the look at the whole face is off, and a little more
 _SIDE = 160                                               # of the squares that patches are cut from, pixels
 
 def train_part(
@@ -146,19 +136,16 @@ def train_part(
     batch:int=32,  # Faces per update
     lr:float=2e-3  # Peak learning rate
 )->tuple: # (a `PatchNet` in eval mode, DataFrame with step, lr and loss)
-    "Train one network of the third look on rendered people"
+    "Train one network of the patches on rendered people"
     seed_all(seed)
     features = Features().to(memory_format=torch.channels_last).train()
     net,look = (features.eye, features.at_eyes) if part == 'eye' else (features.mouth, features.at_mouth)
-    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(.998), use_buffers=True)
     square = torch.eye(2, 3).expand(batch, 2, 3)
     def losses_at(step):
-        if step: average.update_parameters(net)
         x,points,visible = spoiled_squares(*drawn_stills(crowd, seed_all(seed, step), batch), CAREFUL, _SIDE)
         with torch.autocast('cpu', torch.bfloat16): found = look(x, square, points)
         return {'loss': closer_loss(found.float(), points, visible)}    # what is not looked at is not wrong
-    log = fit(net, losses_at, steps, lr, desc=f'look at the {part}')
-    return average.module.to(memory_format=torch.contiguous_format).eval(),log
+    return fit_averaged(net, losses_at, steps, lr, desc=f'look at the {part}')
 
 # %% ../../nbs/detectors/06_looker.ipynb #22d4447d
 def train_looker(
@@ -183,8 +170,8 @@ def fake_boxes(
 )->np.ndarray: # float32 (T, 4)
     "Boxes such as Viola–Jones gives: from the landmarks, 6 % off"
     square = square_of(torch.from_numpy(points)).numpy()
-    half = np.sqrt(np.linalg.det(square[:, :, :2]))[:, None]/1.29
-    centre = square[:, :, 2]-[0, .34]*half+rng.normal(size=(len(points), 2))*.06*half
+    half = np.sqrt(np.linalg.det(square[:, :, :2]))[:, None]/GROWN
+    centre = square[:, :, 2]-[0, LOWER]*half+rng.normal(size=(len(points), 2))*.06*half
     return np.concatenate([centre, half*np.exp(rng.normal(size=(len(points), 1))*.07)*[1, 1]], 1).astype(np.float32)
 
 def looked_at(
