@@ -108,7 +108,7 @@ without the discriminator.
 | data | digest `{data}`: {data_words} |
 | seed | {seed} |
 | run | `{run}`, the best of {chosen} finished on these data |
-| held-out PSNR along the training | {untrained:.2f} dB untrained, {last:.2f} dB at the end |
+| held-out PSNR along the training | {untrained:.2f} dB {first}, {last:.2f} dB at the end |
 | file | {megabytes:.2f} MB, SHA-256 `{digest}` |
 | licence | Apache-2.0, as the project |
 
@@ -144,8 +144,8 @@ def card(
     more = f'; and {len(clips)} clips of a folder, listed below' if clips else ''
     return CARD.format(label=entry.label, note=entry.note, cls=m['class'], size=m['settings']['size'], batch=batch,
                        data_words=DATA_WORDS+more, clips=clips_card(clips),
-                       begins=begins, pairs=m['steps']*batch, minutes=m['seconds']/60, chosen=chosen,
-                       untrained=untrained, last=last,
+                       begins=begins, first='with those weights' if start else 'untrained', untrained=untrained,
+                       last=last, pairs=m['steps']*batch, minutes=m['seconds']/60, chosen=chosen,
                        megabytes=path.stat().st_size/1e6, digest=sha256(path), scores='\n'.join(scores),
                        settings='\n'.join(settings), **same)
 
