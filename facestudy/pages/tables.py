@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NEEDED', 'REFERENCES', 'PLACES', 'paper_table1', 'check_rows', 'of_test', 'scores', 'clip_means', 'paired_interval',
-           'gain_intervals', 'decided_best', 'cost', 'at_large', 'table1', 'formats', 'styled', 'where_and_when',
-           'per_clip', 'has_people', 'people_table', 'styled_people', 'differences']
+           'gain_intervals', 'pairs_seen', 'decided_best', 'cost', 'at_large', 'table1', 'formats', 'styled',
+           'where_and_when', 'per_clip', 'has_people', 'people_table', 'styled_people', 'differences']
 
 # %% ../../nbs/pages/01_tables.ipynb #fd98ec52
 import numpy as np
@@ -89,17 +89,28 @@ def gain_intervals(
 # %% ../../nbs/pages/01_tables.ipynb #031704ff
 REFERENCES = 'copy_source', 'driving_autoencoder' # a floor and a reference that sees the answer: no rivals
 
+def pairs_seen(
+    rows # Tidy rows
+)->pd.Series: # System -> training pairs; those who were trained elsewhere or learn nothing are left out
+    "How many pairs each system was trained on"
+    one = rows.groupby('system', sort=False).first()
+    seen = one.steps*one.batch if {'steps', 'batch'} <= set(one) else pd.Series(dtype=float)
+    return seen[seen > 0].drop(list(REFERENCES), errors='ignore')
+
 def decided_best(
     rows,          # Tidy rows
     test='real',   # As `of_test`
-    measure='psnr'
+    measure='psnr',
+    equals=True    # Must it have done so on no more training pairs than any rival?
 )->str: # A system; None where no rival is beaten for sure, or there is none
     "The system that beats every rival by more than chance"
     means = clip_means(of_test(rows, test), measure).drop(columns=list(REFERENCES), errors='ignore')
     if means.shape[1] < 2: return None
     best = means.mean().idxmax()
     lows = [paired_interval(means, best, rival)[0] for rival in means if rival != best]
-    return best if all(low > 0 for low in lows) else None
+    seen = pairs_seen(rows)
+    more = equals and seen.get(best, 0) > seen.min()
+    return best if all(low > 0 for low in lows) and not more else None
 
 # %% ../../nbs/pages/01_tables.ipynb #348e5a2b
 def cost(
