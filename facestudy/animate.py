@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .core import (InputError, ahead, atomic, explain_os_error, need_file, pick_device, progress as bar, sha256,
-                            short_hash, to_tensor, write_text)
+from .core import (InputError, ahead, atomic, explain_os_error, need_file, pick_device, progress as bar,
+                            sha256, short_hash, to_tensor, write_text)
 from .data.clips import MARGIN, square_around
 from .data.landmarks import Track, detect_faces, largest_face, track_face
 from .measure.metrics import PSNR_CAP, psnr, ssim
