@@ -122,7 +122,8 @@ if __name__ == '__main__':
 def test_stopped_in_a_terminal_and_gone_on_with(tmp_path):
     (tmp_path/'script.py').write_text(SCRIPT)
     command = [sys.executable, tmp_path/'script.py', tmp_path]
-    script = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    def listen(): signal.signal(signal.SIGINT, signal.default_int_handler)   # a shell's background jobs ignore Ctrl-C
+    script = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=listen)
     wait_for((tmp_path/'begun').exists, 60)  # the function of the script has reached the worker
     family,stopped = psutil.Process(script.pid).children(recursive=True),time.time()
     os.killpg(script.pid, signal.SIGINT)     # as Ctrl-C in a terminal: to every process of the group

@@ -188,13 +188,14 @@ def test_released_files_still_load(path):
     kind = load_tensors(path, only_meta=True)[1]['kind']
     meta,net = net_meta(path, kind),load_net(path, kind)
     assert meta['class'] == f'{type(net).__module__}:{type(net).__name__}'
-    assert meta['class'].startswith('facestudy.systems.' if kind == 'system' else 'facestudy.detectors.')
+    rooms = ('facestudy.systems.', 'facestudy.improved.') if kind == 'system' else 'facestudy.detectors.'
+    assert meta['class'].startswith(rooms)
     assert net.name == meta['name'] == path.stem and not net.training
 
 
 def test_every_kind_was_released():
     kinds = [load_tensors(path, only_meta=True)[1]['kind'] for path in RELEASED]
-    assert set(kinds) == {'system', 'landmarker', 'parser'} and kinds.count('system') > 10
+    assert set(kinds) == {'system', 'landmarker', 'parser', 'looker'} and kinds.count('system') > 10
 
 
 @pytest.mark.parametrize('where,says', [('facestudy.attic:X2Face', 'has no system'),
