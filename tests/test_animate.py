@@ -1,5 +1,6 @@
 "One photo and one video in, one video out; clips rebuilt and scored; bad input"
 import errno, os, warnings, wave
+from functools import partial
 
 import cv2
 import numpy as np
@@ -177,18 +178,24 @@ def test_the_rebuilt_file_says_what_the_rows_say(made, tmp_path, size):
 
 
 def test_memory_holds_a_few_frames_only(made, tmp_path, monkeypatch):
-    "The system is handed a frame only after the one before has left it"
-    events = []
-    class Slow(Still):
+    "However long the film is, so many frames wait between the network and the file as `ahead` allows, and one is in hand"
+    inside,most,waiting = [],[],3
+    class Counting(Still):
         def film(self, source, driving, *_):
             for _ in driving:
-                events.append('in')
+                inside.append(source)
+                most.append(len(inside))
                 yield source
+    def leaving(frames):
+        for im in frames:
+            yield im
+            inside.pop()
     real = A.write_video
-    def spy(path, frames, *args, **kw): return real(path, ((events.append('out'), f)[1] for f in frames), *args, **kw)
-    monkeypatch.setattr(A, 'write_video', spy)
-    run(made, tmp_path/'out.mp4', system=Slow())
-    assert events == ['in', 'out']*6
+    monkeypatch.setattr(A, 'write_video', lambda path, frames, *args, **kw: real(path, leaving(frames), *args, **kw))
+    monkeypatch.setattr(A, 'ahead', partial(A.ahead, n=waiting))
+    write_video(tmp_path/'long.mp4', face_frames(24, 1), 25)
+    run(made, tmp_path/'out.mp4', driving=tmp_path/'long.mp4', system=Counting())
+    assert len(most) == 24 and max(most) <= waiting+1
 
 
 def test_a_driving_video_of_one_frame(made, tmp_path):
