@@ -5,9 +5,9 @@ import torch.nn.functional as F
 
 from facestudy.core import InputError, seed_all
 from facestudy.detectors.closer import FLIPPED, UPRIGHT, cut, out_of, square_of
+from facestudy.detectors.carrier import Carrier, carried_points
 from facestudy.detectors.looker import EYE, MOUTH, Looker
 from facestudy.grids import resize_to
-from facestudy.improved.face_flow import carried_points
 from facestudy.improved.losses import WEIGHTS, improved_losses
 from facestudy.improved.pairs import FilmedAndRendered, RenderedPairs, crowd_marks, plain_batch
 from facestudy.improved.system import Improved
@@ -69,7 +69,7 @@ def test_in_relative_motion_a_half_shut_eye_shuts_in_proportion():
 def test_rendered_pairs_know_their_flow(crowd):
     "The source fetched along the known flow is the driving frame, where it is seen"
     truth = {i: crowd.known[i]['points'] for i in crowd.people}
-    b = RenderedPairs(crowd, truth, cross=0.).batch(8, seed_all(0, 1))
+    b = RenderedPairs(crowd, truth, Carrier(), cross=0.).batch(8, seed_all(0, 1))
     near = torch.stack([F.avg_pool2d(o[None], 2)[0] for o in b.small])
     source,driving = (cut(o, b.moved, 64) for o in near.split(8))
     fetched = F.grid_sample(source, b.place, padding_mode='border', align_corners=False)
@@ -81,7 +81,7 @@ def test_half_of_a_batch_is_rendered_where_rendered_people_take_part(crowd, syst
         def batch(self, n, rng):
             x = torch.zeros(n, 3, 64, 64)
             return plain_batch(x, x, marks().expand(n, 70, 2), marks().expand(n, 70, 2))
-    rendered = RenderedPairs(crowd, crowd_marks(system.looker, crowd))
+    rendered = RenderedPairs(crowd, crowd_marks(system.looker, crowd), system.carrier)
     both = FilmedAndRendered(Filmed(), rendered, 5).batch(seed_all(0, 1))
     assert [len(both), int(both.seen.flatten(1).any(1).sum())] == [5, 2]
     assert not FilmedAndRendered(Filmed(), None, 5).batch(seed_all(0, 1)).seen.any()
@@ -90,7 +90,7 @@ def test_a_term_of_weight_zero_is_left_out_and_every_network_learns(crowd):
     seed_all(0)
     s = Improved(32, **SMALL)
     truth = {i: crowd.known[i]['points'] for i in crowd.people}
-    batch = RenderedPairs(crowd, truth).batch(4, seed_all(0, 1))
+    batch = RenderedPairs(crowd, truth, Carrier()).batch(4, seed_all(0, 1))
     assert set(improved_losses(s, batch, WEIGHTS | {'still': 0.})) == set(WEIGHTS)-{'features', 'still'}
     for _ in range(2):                              # heads start silent: the second step wakes the rest
         sum(s.losses('generator', batch).values()).backward()
@@ -98,14 +98,14 @@ def test_a_term_of_weight_zero_is_left_out_and_every_network_learns(crowd):
             for p in s.parameters(): p -= .01*p.grad if p.grad is not None else 0
     assert all(any(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
                for net in s.players()['generator'])
-    assert all(p.grad is None or not p.grad.abs().sum() for p in s.looker.parameters())
+    assert all(p.grad is None or not p.grad.abs().sum() for aid in (s.looker, s.carrier) for p in aid.parameters())
 
 def test_precision_is_lowered_inside_the_networks_alone(crowd):
     "Places stay exact under autocast: the loss hardly differs"
     seed_all(0)
     s = Improved(32, **SMALL)
     truth = {i: crowd.known[i]['points'] for i in crowd.people}
-    batch = RenderedPairs(crowd, truth).batch(4, seed_all(0, 1))
+    batch = RenderedPairs(crowd, truth, Carrier()).batch(4, seed_all(0, 1))
     def total():
         seed_all(0, 2)
         return sum(s.losses('generator', batch).values()).item()

@@ -15,11 +15,10 @@ import torch.nn.functional as F
 
 from ..core import atomic, cache_dir, short_hash, to_tensor
 from ..data.clips import RENDERED
-from ..detectors.closer import FLIPPED, cut, into, out_of, square_of
+from ..detectors.closer import FLIPPED, cut, into, out_of
 from ..detectors.looker import fake_boxes
 from ..grids import make_grid, resize_to
 from ..media import resize
-from .face_flow import carried_points, carried_square
 
 # %% ../../nbs/improved/04_pairs.ipynb #c549c6a6
 @torch.no_grad()
@@ -205,9 +204,10 @@ class RenderedPairs:
     def __init__(self,
         crowd,    # A `CrowdStore`
         marks,    # person -> (T, 70, 2)
+        carrier,  # A `Carrier` on the CPU, for moves of others
         cross=.3  # Share of the pairs in which somebody else makes the move
     ):
-        self.crowd,self.marks,self.cross = crowd,marks,cross
+        self.crowd,self.marks,self.carrier,self.cross = crowd,marks,carrier,cross
 
     def _carried(self, i, s, t, rng):
         "The marks of person i at still t, from another one's move from s to t"
@@ -215,9 +215,7 @@ class RenderedPairs:
         if not mates: return self.marks[i][t]
         other = self.marks[mates[rng.integers(len(mates))]]
         p,r,d = (torch.from_numpy(o)[None] for o in (self.marks[i][s], other[s], other[t]))
-        a,b,c = map(square_of, (p, r, d))
-        points = carried_points(into(p, a), into(d, c), into(r, b))
-        return out_of(points, carried_square(a, c, b))[0].numpy()
+        with torch.no_grad(): return self.carrier.in_frame(p, d, r)[0].numpy()
 
     def draw(self, n, rng)->tuple:
         "A person, a still, one of the others whose flow is known"

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 
 from ..detectors.closer import cut, into, out_of, square_of
 from ..grids import make_grid, resize_flow, resize_to, warp
-from .face_flow import (along, carried_points, carried_square, drawing, face_spline, into_square,
-                                         look_up, window)
+from .face_flow import along, drawing, face_spline, into_square, look_up, window
 from .parts import coarse_in_square, planes
 from ..systems.suggested import transfer
 
@@ -150,6 +149,7 @@ def compose(
 
 # %% ../../nbs/improved/03_picture.ipynb #4e1e245c
 def carried(
+    carrier,   # A `Carrier`
     source,    # 'points' (1, K, 2) and 'marks' (1, 70, 2)
     driving,   # The same of driving frames (B, ...)
     reference  # The same of the first driving frame (1, ...)
@@ -157,7 +157,5 @@ def carried(
     "Relative motion: what moved since `reference`, on the source's own face"
     n = len(driving['marks'])
     many = lambda x: x.expand(n, *x.shape[1:])
-    p,r,d = many(source['marks']),many(reference['marks']),driving['marks']
-    sp,sr,sd = square_of(p),square_of(r),square_of(d)
-    marks = out_of(carried_points(into(p, sp), into(d, sd), into(r, sr)), carried_square(sp, sd, sr))
+    marks = carrier.in_frame(many(source['marks']), driving['marks'], many(reference['marks']))
     return transfer(source, driving, reference) | {'marks': marks}

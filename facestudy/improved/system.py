@@ -12,6 +12,7 @@ import torch
 
 from ..data.clips import RENDERED
 from ..data.pairs import Pairs
+from ..detectors.carrier import Carrier
 from ..detectors.closer import square_of
 from ..detectors.looker import Looker
 from ..grids import resize_to
@@ -31,9 +32,9 @@ _FEW = 2 # Frames composed at once: at 512 px more do not fit into a processor's
 class Improved(KeypointSystem):
     "Free keypoints for the frame, landmarks for the face, Eq. 1 and 2 at any size"
     name = 'improved'
-    version = 2
+    version = 3
     draws_larger = True
-    aids = 'looker',
+    aids = 'looker','carrier'
     only_for_training = 'crowd',
     def __init__(self,
         size=64,                    # Side of the output unless another one is asked for
@@ -53,7 +54,7 @@ class Improved(KeypointSystem):
         self.looks_at,self.crowd = look,Crowd(*(crowd or Crowd()))
         self.use_face,self.use_paint,self.use_spline = use_face,use_paint,use_spline
         self.weights = WEIGHTS
-        self.looker = Looker()
+        self.looker,self.carrier = Looker(),Carrier()
         self.detector = KeypointDetector(keypoints, 'unet', None, scale=.5, stages=3) # hair and shoulders need no more
         self.frame_motion = FrameMotion(keypoints, tuple(frame_motion))
         self.face_motion = FaceMotion(tuple(face_motion))
@@ -88,10 +89,10 @@ class Improved(KeypointSystem):
 
     def pairs_from(self, store, recipe):
         "Filmed pairs of the store and, where it has rendered people, as many of the crowd; landmarks are found first"
-        looker,rendered = copy.deepcopy(self.looker).cpu().eval(),None
+        (looker,carrier),rendered = (copy.deepcopy(o).cpu().eval() for o in (self.looker, self.carrier)),None
         if any(getattr(s, 'group', '') == RENDERED for s in store.segments('test')):
             crowd = rendered_crowd(self.crowd)
-            rendered = RenderedPairs(crowd, crowd_marks(looker, crowd))
+            rendered = RenderedPairs(crowd, crowd_marks(looker, crowd), carrier)
         return FilmedAndRendered(FilmedPairs(store, clip_marks(looker, store)), rendered, recipe.batch)
 
     def losses(self, player, pairs):
@@ -119,4 +120,4 @@ class Improved(KeypointSystem):
 
     def carry(self, mine, theirs, reference):
         "Relative motion: the driver's moves in the source's own face, as `carried`"
-        return carried(mine, theirs, reference)
+        return carried(self.carrier, mine, theirs, reference)

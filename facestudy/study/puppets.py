@@ -113,9 +113,11 @@ def arriving(
     return pd.DataFrame(rows)
 
 # %% ../../nbs/study/15_puppets.ipynb #539fe884
+_RAISED = 1.7 # 1 raises this head's brows by 6 % of the outer eye distance, half a centimetre; people raise theirs by one
+
 PUPPET = {'rest': {}, 'yaw +20°': dict(yaw=20), 'yaw -20°': dict(yaw=-20), 'pitch 15°': dict(pitch=15),
           'roll 15°': dict(roll=15), 'jaw open': dict(jawOpen=.8), 'smile': dict(mouthSmile=1.),
-          'eyes closed': dict(eyeBlink=1.), 'brows up': dict(browInnerUp=1., browOuterUp=1.)}
+          'eyes closed': dict(eyeBlink=1.), 'brows up': dict(browInnerUp=_RAISED, browOuterUp=_RAISED)}
 
 def puppet_motion()->Motion: # Nine frames, in the order of `PUPPET`
     "What the driver of a puppet sheet does"
