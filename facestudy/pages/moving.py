@@ -100,7 +100,7 @@ def puppet_picture(
     "The puppet sheet of some weights: the driver, the astronaut, a rendered stranger. Raises `InputError` without them"
     system,path = load_net(need_file(file), 'system'),Path(path or ROOT/'reports'/'figures'/'puppets.jpg')
     frames,faces = filmed(STRANGERS, sweep(1), 256)
-    rows = puppet_rows(system, [portrait(astronaut()), (frames[0], faces[0])], driver=STRANGERS+3)
+    rows = puppet_rows(system, [portrait(astronaut()), (frames[0], faces[0])])
     fig = show_puppets(rows)
     with atomic(path) as tmp: fig.savefig(tmp, format='jpg', pil_kwargs={'quality': 88})
     return path
