@@ -330,7 +330,8 @@ Extra = Annotated[list[str], typer.Option('--extra', metavar='FILE', show_defaul
                        'given several times')]
 Trainable = Annotated[str, typer.Argument(metavar='SYSTEM',
                       help='the name of a row of the table, for example improved; or superres, the network that '
-                           'doubles the side of a result; or landmarker, parser, looker or carrier, the aids of some systems')]
+                           'doubles the side of a result; or landmarker, parser, looker or carrier, the aids of '
+                           'some systems')]
 
 # %% ../nbs/07_cli.ipynb #b04c2b98
 Minutes = Annotated[float|None, typer.Option(metavar='M', min=0, show_default=False,

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 
 from facestudy.core import InputError, seed_all
-from facestudy.detectors.closer import FLIPPED, UPRIGHT, cut, out_of, square_of
 from facestudy.detectors.carrier import Carrier, carried_points
+from facestudy.detectors.closer import FLIPPED, UPRIGHT, cut, out_of, square_of
 from facestudy.detectors.looker import EYE, MOUTH, Looker
 from facestudy.grids import resize_to
 from facestudy.improved.losses import WEIGHTS, improved_losses

@@ -9,7 +9,7 @@ __all__ = ['GIVE', 'LINES', 'spline', 'face_spline', 'drawing', 'into_square', '
 import torch
 import torch.nn.functional as F
 
-from ..detectors.closer import LOOKED, UPRIGHT, into, out_of, square_of
+from ..detectors.closer import LOOKED, into, out_of, square_of
 from ..grids import centres, inverse2x2, make_grid
 
 # %% ../../nbs/improved/01_face_flow.ipynb #2f4e2185

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 
 from ..detectors.closer import chained, cut, into, out_of, square_of
-from ..grids import Deformation, make_grid, resize_flow, resize_to, warp
+from ..grids import Deformation, make_grid
 from ..method.keypoints import equivariance_loss
 from ..method.losses import pyramid_loss
-from .face_flow import along, drawing, folded, into_square, look_up, window
+from .face_flow import drawing, folded, into_square, look_up, window
 from .parts import planes
 from .picture import FINE, FRAME, PAINT, compose, find_motion, over, paint, tinted
 
