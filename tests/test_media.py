@@ -190,12 +190,14 @@ def test_truncated_before_its_index(tmp_path):
 
 def test_damaged_in_the_middle(tmp_path):
     f = stored(tmp_path/'a.mp4', slide(40))
+    with av.open(str(f)) as c: packet = c.streams.video[0].index_entries[20]       # a whole picture: each fifth is
     b = bytearray(f.read_bytes())
-    b[len(b)//2:len(b)//2+300] = bytes(300)
+    end = packet.pos+packet.size
+    b[end-packet.size//2:end] = bytes(packet.size//2)                              # its head stays, half of it is lost
     f.write_bytes(b)
     v = Video(f)
-    with pytest.warns(UserWarning, match='a frame is damaged; the 40 frames'): n = len(list(v))
-    assert n == 40 and v.truncated
+    with pytest.warns(UserWarning, match='a frame is damaged|a packet does not decode'): n = len(list(v))
+    assert 35 <= n <= 40 and v.truncated    # decoders differ in whether they guess what is lost or leave it out
 
 
 def test_nothing_decodes(tmp_path):

@@ -10,7 +10,7 @@ import torch
 from .first_order import FeatureGenerator
 from ..grids import make_grid
 from ..data.pairs import Pairs
-from .suggested import ImageDistance, chunks
+from .suggested import ImageDistance, by_batches
 from ..training.system import System
 
 # %% ../../nbs/systems/10_driving_autoencoder.ipynb #f057ccb3
@@ -49,7 +49,6 @@ class DrivingAutoencoder(System):
         images = torch.cat([pairs.source, pairs.driving])
         return self.distance(self.render(images), images)
 
-    @torch.no_grad()
     def film(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16, canvas=None):
         "The driving frames, painted again, `batch` at a time; source, boxes and `relative` are not used"
-        for frames in chunks(driving, batch): yield from self.render(torch.stack(frames))
+        return by_batches(lambda frames: self.render(torch.stack(frames)), driving, batch, source.device)

@@ -11,7 +11,7 @@ from torch import nn
 from ..core import InputError
 from ..grids import make_grid, warp
 from ..data.pairs import Pairs, both_ways
-from .suggested import ImageDistance, chunks
+from .suggested import ImageDistance, by_batches
 from ..training.system import System, at_side
 
 # %% ../../nbs/systems/05_x2face.ipynb #1a76a808
@@ -150,5 +150,5 @@ class X2Face(System):
         photos = source.view(1, -1, *source.shape[-3:])
         large = photos if canvas is None else canvas.view(1, -1, *canvas.shape[-3:])
         embedded = self.embed(photos, large)
-        for frames in chunks(driving, batch):
-            yield from self.render(embedded.expand(len(frames), -1, -1, -1), self.code(torch.stack(frames)))
+        def drawn(frames): return self.render(embedded.expand(len(frames), -1, -1, -1), self.code(torch.stack(frames)))
+        return by_batches(drawn, driving, batch, source.device)
