@@ -260,7 +260,7 @@ def released_rows(
     "The rows of released weights on the tests of a store, computed at most once on this machine"
     meta = net_meta(path, 'system')
     folder = runs_dir()/f"released-{meta['name']}-{short_hash([sha256(path), store.digest])}"
-    if (folder/'rows.csv').exists(): return pd.read_csv(folder/'rows.csv')
+    if (folder/'takes.csv').exists(): return pd.read_csv(folder/'rows.csv')
     write_text(folder/'run.json', json.dumps(meta['settings'], indent=1))
     with atomic(folder/'log.csv') as tmp: pd.DataFrame(meta['log']).to_csv(tmp, index=False)
     return rows_from(path, folder, store, pick_device(device), 'released', large, finer)
@@ -288,7 +288,7 @@ def imported_rows(
     meta = imported_meta(path)
     side = meta['config']['size']
     folder = runs_dir()/f"imported-{meta['name']}-{short_hash([sha256(path), store.digest])}"
-    if (folder/'rows.csv').exists(): return pd.read_csv(folder/'rows.csv')
+    if (folder/'takes.csv').exists(): return pd.read_csv(folder/'rows.csv')
     finer = open_data(profile, clips, parametric, side, tested=True) if side > store.size else None
     large = large if large and large.size >= side else None                # it would look at too few pixels there
     told = {'class': meta['class'], **meta['config'], 'note': meta['note'], **meta['imported']}

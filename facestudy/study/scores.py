@@ -4,20 +4,23 @@
 
 # %% auto #0
 __all__ = ['REGION_SCORES', 'LARGE_SCORES', 'EVERY', 'TIMINGS', 'ORDER', 'region_rows', 'score_take', 'kept_frames',
-           'sample_name', 'measure_take', 'score_large', 'with_large', 'side_by_side', 'measure', 'processor',
-           'measured_here', 'parameters_of', 'made_by', 'imported_by', 'rows_from']
+           'sample_name', 'Measured', 'measure_take', 'score_large', 'with_large', 'side_by_side', 'measure',
+           'processor', 'measured_here', 'parameters_of', 'made_by', 'imported_by', 'rows_from']
 
 # %% ../../nbs/study/05_scores.ipynb #4b114c8e
 import datetime, platform, time
 from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
 from ..core import InputError, atomic, device_name, progress
 from ..measure.metrics import coherence, detail, score_clip, score_regions
 from ..measure.takes import Take
+from ..measure.whole import WHOLE, whole
 from .data import current_digest, split_in_words
+from .follow import released_finder
 from .takes import own_take, remake, takes
 from ..systems.registry import SYSTEMS
 from ..training.system import CopySource, System
@@ -65,13 +68,21 @@ def sample_name(
     return clip if test == 'real' else f'{test}: {clip}'
 
 # %% ../../nbs/study/05_scores.ipynb #b02c8620
+class Measured(NamedTuple):
+    "A take, re-made and scored"
+    rows:pd.DataFrame # As `score_take`
+    line:dict         # test, clip, identity, frames, and `WHOLE` where landmarks could be found
+    films:np.ndarray  # Kept frames, uint8 (2 or 3, keep+1, S, S, 3): truth, output and another driver's
+    seconds:float     # That the output took
+
 def measure_take(
     system:System,
     take:Take,
     device='cpu',
     keep=7,    # Frames kept beside the source
-    finer=None # As `remake`
-)->tuple: # rows; kept frames uint8 (2 or 3, keep+1, S, S, 3): truth, output and another driver's; seconds
+    finer=None,# As `remake`
+    find=None  # As `whole`; None: landmarks are not looked for
+)->Measured:
     "Re-make one take and score it"
     start = time.perf_counter()
     out = remake(system, take, device, finer=finer)
@@ -79,7 +90,9 @@ def measure_take(
     absolute = remake(system, take, device, relative=False, finer=finer) if take.cross else None
     films = [take.truth, out, take.driving] if take.cross else [take.truth, out]
     at = kept_frames(len(out), keep+1)
-    return score_take(take, out, absolute),np.stack([film[at] for film in films]),seconds
+    line = dict(test=take.test, clip=take.clip, identity=take.identity, frames=len(take)-1)
+    if find: line |= whole(take, out, find)
+    return Measured(score_take(take, out, absolute), line, np.stack([film[at] for film in films]), seconds)
 
 # %% ../../nbs/study/05_scores.ipynb #33aa9c9c
 LARGE_SCORES = ['psnr_large', 'ssim_large', 'detail_large']
@@ -131,18 +144,20 @@ def measure(
     device='cpu',
     keep=7,         # As `measure_take`
     large=None,     # The filmed clips at a larger side, as `facestudy.study.data.open_clips`; None: not measured
-    finer=None      # As `side_by_side`
-)->tuple: # Rows as `score_take`; samples by `sample_name`; frames per second
+    finer=None,     # As `side_by_side`
+    find=None       # As `measure_take`
+)->tuple: # Rows as `score_take`; lines of `Measured`; samples by `sample_name`; frames per second
     "Every take, re-made and scored. Raises `InputError` where there is none"
-    rows,samples,busy = [],{},0.
+    rows,lines,samples,busy = [],[],{},0.
     for take,twin in progress(side_by_side(store, finer), desc=f'{system.name}: test', unit='clip'):
-        scored,films,seconds = measure_take(system, take, device, keep, twin)
-        rows.append(scored)
-        samples[sample_name(take.test, take.clip)] = films
-        busy += seconds
+        one = measure_take(system, take, device, keep, twin, find)
+        rows.append(one.rows)
+        lines.append(one.line)
+        samples[sample_name(take.test, take.clip)] = one.films
+        busy += one.seconds
     if not rows: raise InputError('there is no test clip to measure on; prepare more clips, or several people.')
     made = sum(1+len(r) for r in rows)                       # the source is re-made too
-    return with_large(pd.concat(rows, ignore_index=True), system, large, device),samples,made/busy
+    return with_large(pd.concat(rows, ignore_index=True), system, large, device),pd.DataFrame(lines),samples,made/busy
 
 # %% ../../nbs/study/05_scores.ipynb #d16883c0
 TIMINGS = ['train_seconds', 'fps', 'measured', 'measured_on']   # what two equal runs may differ in
@@ -210,7 +225,9 @@ def rows_from(
 )->pd.DataFrame: # One row per test frame, as `score_take`; cost and provenance in columns
     "Measure a trained system on the tests of a store"
     system,meta = load_net(path, 'system', device),net_meta(path, 'system')
-    rows,samples,speed = measure(system, store, device, large=large, finer=finer)
+    rows,lines,samples,speed = measure(system, store, device, large=large, finer=finer, find=released_finder())
+    with atomic(folder/'takes.csv') as tmp:
+        lines.assign(system=meta['name']).to_csv(tmp, index=False, float_format='%.5f')
     with atomic(folder/'samples.npz') as tmp: np.savez_compressed(tmp, **samples)
     fps = np.nan if isinstance(system, CopySource) else round(speed, 1)
     made = imported_by(system, meta, profile) if 'imported' in meta else made_by(system, meta)

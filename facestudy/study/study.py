@@ -154,7 +154,7 @@ def rows_of(
     "A run's rows, computed at most once on this machine"
     folder = runs_dir()/run.id
     write_text(folder/'run.json', json.dumps(run.flat(), indent=1))
-    if (folder/'rows.csv').exists(): return pd.read_csv(folder/'rows.csv')
+    if (folder/'takes.csv').exists(): return pd.read_csv(folder/'rows.csv')
     device = pick_device(device)
     weights = fit(run, finer or store, device, deadline, say, start)
     return None if weights is None else rows_from(weights, folder, store, device, large=large, finer=finer)
