@@ -15,6 +15,7 @@ from facestudy.animate import (Driving, aligned_square, animate_photo, check_out
 from facestudy.data.clips import MARGIN
 from facestudy.core import InputError
 from facestudy.data.landmarks import detect_faces
+from facestudy.grids import make_grid, warp
 from facestudy.media import Video, read_video, write_video
 from facestudy.measure.metrics import score_clip, summarise
 from facestudy.method.superres import SuperResolution
@@ -70,7 +71,8 @@ def made(tmp_path_factory):
 
 
 def run(made, out, **kw):
-    args = dict(photo=made/'photo.png', driving=made/'silent.mp4', system=Still(), device='cpu', progress=False) | kw
+    args = dict(photo=made/'photo.png', driving=made/'silent.mp4', system=Still(), device='cpu', progress=False,
+                crop=True) | kw
     return animate_photo(out=out, **args)
 
 
@@ -203,6 +205,41 @@ def test_a_driving_video_of_one_frame(made, tmp_path):
     assert run(made, tmp_path/'out.mp4', driving=tmp_path/'one.mp4')['frames'] == 1
 
 
+# the whole photo
+
+class Warps(System):
+    "Moves the photo to the right by a fifth of its width, as far as it may move"
+    draws_larger = fades = True
+    def film(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16, canvas=None):
+        picture,window = canvas[:3],canvas[3]
+        grid = make_grid(*window.shape)
+        grid = grid-torch.stack([.4*window, 0*window], -1)
+        for _ in driving: yield warp(picture[None], grid[None])[0]
+
+
+@pytest.mark.parametrize('system', [Warps(64), Large(), Still()], ids=lambda s: type(s).__name__)
+def test_the_rest_of_the_photo_stands_still_and_nothing_breaks_at_the_edge(made, tmp_path, system):
+    wide = np.pad(PHOTO, ((80, 120), (150, 130), (0, 0)), mode='reflect')
+    report = run(made, tmp_path/'whole.mp4', photo=save_photo(tmp_path/'wide.png', wide), system=system, crop=False, face=1)
+    shown = read_video(tmp_path/'whole.mp4')[0][0].astype(int)
+    assert shown.shape[:2] == (report['height'], report['width']) == wide.shape[:2]
+    left,top,side = A.find_source(tmp_path/'wide.png', number=1).like(
+        Driving(made/'silent.mp4', 64, progress=False).first_face).square
+    away = np.ones(wide.shape[:2], bool)
+    away[top:top+side, left:left+side] = False
+    assert np.abs(shown-wide)[away].mean() < 4                                     # H.264 alone
+    def step(x): return np.abs(x[top+side].astype(int)-x[top+side-1])[left:left+side].mean()
+    assert step(shown) < step(wide)+6
+
+
+def test_a_large_photo_is_reduced_and_a_small_one_stays(made, tmp_path):
+    large = save_photo(tmp_path/'large.png', cv2.resize(PHOTO, None, fx=8, fy=8))
+    assert run(made, tmp_path/'a.mp4', photo=large, crop=False)['width'] <= A.LONGEST
+    assert run(made, tmp_path/'b.mp4', photo=large, crop=False, size=200)['width'] <= 200
+    small = run(made, tmp_path/'c.mp4', crop=False, size=2000)
+    assert (small['height'], small['width']) == PHOTO.shape[:2]
+
+
 # photos as people have them
 
 def test_several_faces_largest_taken_and_said(made, tmp_path):
@@ -210,7 +247,7 @@ def test_several_faces_largest_taken_and_said(made, tmp_path):
     both = np.concatenate([PHOTO, np.pad(small, ((PHOTO.shape[0]-small.shape[0], 0), (0, 0), (0, 0)), mode='edge')], 1)
     with pytest.warns(UserWarning, match='2 faces found; the largest'):
         r = run(made, tmp_path/'out.mp4', photo=save_photo(tmp_path/'two.png', both))
-    assert r['faces'] == 2 and len(r['warnings']) == 1
+    assert r['faces'] == 2 and len(r['warnings']) == 2 and (tmp_path/'out.faces.jpg').exists()
     with pytest.warns(UserWarning): _,face,_ = source_crop(tmp_path/'two.png', 64)
     assert abs(face[2]-2/3) < .1
 

@@ -74,7 +74,7 @@ def test_wrong_usage_exits_with_2(capsys, argv): assert run(capsys, *argv)[0] ==
 
 def test_animate(capsys, made, weights, tmp_path):
     code,out,err = animate(capsys, made, weights, tmp_path/'new'/'o.mp4', driving=made/'talk.mp4')
-    assert (code, err) == (0, []) and '6 frames of 160 px at 12 frames/s, with sound' in out  # the photo's own square
+    assert (code, err) == (0, []) and '6 frames of 360x300 px at 12 frames/s, with sound' in out  # the whole photo
     assert Video(tmp_path/'new'/'o.mp4').has_audio
     assert 'without sound' in animate(capsys, made, weights, tmp_path/'o.mp4')[1]
 
@@ -90,8 +90,10 @@ def test_relative_by_default_absolute_on_request(capsys, made, weights, tmp_path
 
 def test_animate_superres_and_size(capsys, made, weights, tmp_path):
     save_net(tmp_path/'sr.safetensors', SuperResolution(4), 'superres')
-    assert 'of 128 px' in animate(capsys, made, weights, tmp_path/'a.mp4', superres=tmp_path/'sr.safetensors')[1]
-    assert 'of 96 px' in animate(capsys, made, weights, tmp_path/'b.mp4', size=96)[1]
+    enlarge = dict(superres=tmp_path/'sr.safetensors', crop=True)
+    assert 'of 128x128 px' in animate(capsys, made, weights, tmp_path/'a.mp4', **enlarge)[1]
+    assert 'of 96x96 px' in animate(capsys, made, weights, tmp_path/'b.mp4', size=96, crop=True)[1]
+    assert 'of 180x150 px' in animate(capsys, made, weights, tmp_path/'c.mp4', size=180)[1]
 
 def test_a_trained_system_by_its_name(capsys, made, weights, tmp_path, monkeypatch):
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'runs'))
@@ -144,7 +146,8 @@ def test_several_faces_are_told_once(capsys, made, weights, tmp_path):
     small = cv2.resize(PHOTO, None, fx=.6, fy=.6, interpolation=cv2.INTER_AREA)
     both = np.concatenate([PHOTO, np.pad(small, ((PHOTO.shape[0]-small.shape[0], 0), (0, 0), (0, 0)), mode='edge')], 1)
     code,_,err = animate(capsys, made, weights, tmp_path/'o.mp4', source=save_photo(tmp_path/'two.png', both))
-    assert code == 0 and len(err) == 1 and 'two.png: 2 faces found; the largest is taken' in err[0]
+    assert code == 0 and len(err) == 2 and 'two.png: 2 faces found; the largest is taken' in err[0]
+    assert 'o.faces.jpg numbers the faces' in err[1]
 
 def test_a_driving_video_of_one_frame(capsys, made, weights, tmp_path):
     write_video(tmp_path/'one.mp4', face_frames(1), 25)

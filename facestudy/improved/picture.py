@@ -134,14 +134,17 @@ def compose(
     source, # (B, 3, size, size)
     moves,  # `Moves` with paint
     size:int,
-    mode='bilinear' # Of the sampling, as `warp`
+    mode='bilinear', # Of the sampling, as `warp`
+    keeps=None       # (B, 1, size, size) how much of its motion and paint a place keeps; None: all of it
 )->tuple: # (B, 3, size, size), flow (B, size, size, 2)
     "The output frame"
     flow,at,w = moves.blended(size, system.use_face)
+    if keeps is not None: flow,w = torch.lerp(make_grid(size, size, flow), flow, keeps[:, 0, :, :, None]),w*keeps
     estimate = warp(source, flow, mode)
     maps = torch.cat([moves.frame_painted, moves.frame_mask], 1)
     large = F.interpolate(maps, (size, size), mode='bilinear', align_corners=False)
-    out = over(estimate, large[:, :3], large[:, 3:])
+    mask = large[:, 3:] if keeps is None else large[:, 3:]*keeps
+    out = over(estimate, large[:, :3], mask)
     if system.use_paint and system.use_face:
         own = look_up(torch.cat([moves.painted, moves.mask], 1), at)
         out = torch.lerp(out, over(estimate, own[:, :3], own[:, 3:]), w)

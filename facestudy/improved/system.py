@@ -33,7 +33,7 @@ class Improved(KeypointSystem):
     "Free keypoints for the frame, landmarks for the face, Eq. 1 and 2 at any size"
     name = 'improved'
     version = 3
-    draws_larger = True
+    draws_larger = fades = True
     aids = 'looker','carrier'
     only_for_training = 'crowd',
     def __init__(self,
@@ -108,14 +108,18 @@ class Improved(KeypointSystem):
         return plain_batch(pairs.source, pairs.driving, *marks.chunk(2))
 
     def render(self, source, source_kp, driving_kp, canvas=None):
-        "(B, 3, S, S) output frames; with a canvas as large as that"
+        "(B, 3, S, S) output frames; with a canvas as large as that, and where it has a window it is kept to"
         canvas = resize_to(source, self.size) if canvas is None else canvas
+        canvas,window = canvas[:, :3],canvas[:, 3:] if canvas.shape[1] > 3 else None
         sharp = canvas if canvas.shape[-1] > source.shape[-1] else source
         frame,near = resize_to(source, FRAME),resize_to(source, min(2*FINE, source.shape[-1]))
         m = find_motion(self, frame, near, source_kp, driving_kp)
         paint(self, frame, sharp, m)
         size,few = canvas.shape[-1],[slice(i, i+_FEW) for i in range(0, len(m.q), _FEW)]
-        made = [compose(self, canvas[o], m.part(o), size, 'bicubic')[0] for o in few]
+        def drawn(o):
+            keeps = None if window is None else window[o]
+            return compose(self, canvas[o], m.part(o), size, 'bicubic', keeps)[0]
+        made = list(map(drawn, few))
         return torch.cat(made).clamp_(0, 1)
 
     def carry(self, mine, theirs, reference):

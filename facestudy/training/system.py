@@ -32,6 +32,7 @@ class System(nn.Module):
     run_length = 1         # Consecutive driving frames drawn for each source
     extra = 0              # Further frames drawn with each pair
     draws_larger = False   # Can it draw a photo at a larger side than the one it looks at?
+    fades = False          # Can its motion fade towards the edge of the picture?
 
     def __init__(self, size:int, **config):
         super().__init__()
@@ -78,7 +79,8 @@ class System(nn.Module):
         driving_faces=None, # Iterable of (4,)
         relative=False,     # Add the driving motion to the source's pose instead of adopting the driving pose
         batch=16,           # Frames computed at once
-        canvas=None         # (3, L, L) the photo at the side to draw it at; None: draw at `size`
+        canvas=None         # (3, L, L) the photo at the side to draw it at; None: draw at `size`. (4, L, L) where the
+                            # system fades: the last channel is the window of `animate`
     ):                      # Iterator of (3, `size`, `size`), or (3, L, L) where the system draws on the canvas
         "Frames of `source` moving as `driving` does"
         raise TypeError(f'{self.name} does not animate')
@@ -91,12 +93,15 @@ class System(nn.Module):
         driving_faces=None, # As `film`
         relative=False,     # As `film`
         batch=16,           # As `film`
-        size:int=None       # Side of the frames, pixels; None: the system's own
+        size:int=None,      # Side of the frames, pixels; None: the system's own
+        window=None         # (size, size) in [0, 1]: how much of its motion a place keeps, where the system fades
     ):                      # Iterator of uint8 (size, size, 3)
         "Frames of `source` moving as `driving` does"
         size = size or self.size
         photo,frames = at_side(source, self.looks_at),(at_side(frame, self.looks_at) for frame in driving)
-        canvas = at_side(source, size) if self.draws_larger and size != self.size else None
+        window = window if self.fades else None
+        canvas = at_side(source, size) if self.draws_larger and (size != self.size or window is not None) else None
+        if window is not None: canvas = torch.cat([canvas, window.to(canvas)[None]])
         for frame in self.film(photo, frames, source_face, driving_faces, relative, batch, canvas):
             yield to_numpy(at_side(frame, size))
 
