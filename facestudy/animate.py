@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['LOOK_EVERY', 'LARGEST', 'LONGEST', 'VIDEO_SUFFIXES', 'crop_square', 'cut', 'faces_in', 'one_face', 'Driving',
            'aligned_square', 'Source', 'find_source', 'framed', 'source_crop', 'check_folder', 'check_output', 'Report',
-           'noted', 'check_size', 'drawn_at', 'show_faces', 'animate_photo', 'reconstruct_clip', 'clip_files',
-           'system_digest', 'reconstruct_clips']
+           'noted', 'Follow', 'steer_of', 'check_size', 'drawn_at', 'show_faces', 'animate_photo', 'reconstruct_clip',
+           'clip_files', 'system_digest', 'reconstruct_clips']
 
 # %% ../nbs/06_animate.ipynb #480d6da5
 import base64, contextlib, hashlib, html, itertools, json, sys, tempfile, warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from .data.clips import MARGIN, square_around
 from .data.landmarks import Track, all_faces, detect_faces, track_face
 from .measure.metrics import PSNR_CAP, psnr, ssim
 from .media import Video, read_image, resize, write_video
+from .method.steer import KEPT, Steer
 from .method.superres import enlarge
 from .nets import load_net
 from .paste import WholePhoto
@@ -235,7 +237,59 @@ def _ready(system, device):
     if isinstance(system, (str, Path)): system = load_net(system, 'system')
     return system.to(device).eval(),device
 
-def _run(system, device, source, face, driving, relative, size=None, window=None):
+@dataclass(frozen=True)
+class Follow:
+    "How a photo follows its driver"
+    relative:bool=True      # Add the driver's motion to the photo's pose; else copy the driver's pose
+    multiplier:float=1.     # Of the motion
+    keep:str='all'          # 'all', 'pose' or 'expression'
+    reference:str|int='auto'# Frame that relative motion is measured from; 'auto': the one nearest to the photo
+    calm:bool=True          # Filter what trembles from frame to frame
+
+    def __post_init__(self):
+        "Raises `InputError` for values out of range"
+        if self.keep not in KEPT: raise InputError(f'keep {self.keep!r} is unknown; use one of {", ".join(KEPT)}.')
+        if not 0 <= self.multiplier <= 3:
+            raise InputError(f'a multiplier of {self.multiplier} is out of range; give 0 to 3.')
+        if self.reference == 'auto': return
+        if not str(self.reference).isdecimal():
+            raise InputError(f'reference {self.reference!r} is no frame; give its number from 0 on, or auto.')
+
+_LOOKED_AT = 48 # Frames of the driver, at most, among which the nearest is looked for
+
+def _frame(film, at, device):
+    "One frame of a driver and its face"
+    if at >= len(film):
+        raise InputError(f'{film.video.path}: there is no frame {at}; the video has {len(film)}, numbered from 0.')
+    im = next(itertools.islice(film, at, None))
+    return to_tensor(im).to(device),torch.as_tensor(film.faces[at], device=device)
+
+def _nearest(system, device, image, face, film):
+    "The frame of a driver that is nearest to a photo"
+    step = -(-len(film)//_LOOKED_AT)
+    frames = torch.stack([to_tensor(im).to(device) for im in itertools.islice(film, 0, None, step)])
+    faces = torch.as_tensor(film.faces[::step], device=device)
+    return step*system.nearest(to_tensor(image).to(device), torch.as_tensor(face, device=device), frames, faces)
+
+def steer_of(
+    follow:Follow,
+    system,      # A system
+    device,      # A torch device
+    image,       # uint8 (N, N, 3): the photo's square
+    face,        # (4,) in it
+    film:Driving
+)->Steer: # None where the system has no keypoints
+    "What a person wants, as a system takes it. Raises `InputError` where it cannot"
+    if not system.steers:
+        plain = follow.multiplier == 1 and follow.keep == 'all' and follow.reference in ('auto', 0, '0')
+        if plain: return None
+        raise InputError(f'{system.name}: it has no keypoints to steer; leave multiplier, keep and reference out.')
+    at = 0 if follow.reference == 'auto' else int(follow.reference)
+    if follow.reference == 'auto' and follow.relative:
+        at = _nearest(system, device, resize(image, system.looks_at), face, film)
+    return Steer(follow.multiplier, follow.keep, film.video.fps if follow.calm else 0., _frame(film, at, device))
+
+def _run(system, device, source, face, driving, relative, size=None, window=None, steer=None):
     "Output frames, one per driving frame"
     face = torch.as_tensor(face, device=device)
     faces = (torch.as_tensor(f, device=device) for f in driving.faces)
@@ -243,7 +297,7 @@ def _run(system, device, source, face, driving, relative, size=None, window=None
     source = to_tensor(source).to(device)
     if window is not None: window = torch.from_numpy(window).to(device)
     return ahead(system.animate(source, images, source_face=face, driving_faces=faces, relative=relative, size=size,
-                                window=window))
+                                window=window, steer=steer))
 
 # %% ../nbs/06_animate.ipynb #f34fdf62
 def _finish(frames, superres, size):
@@ -293,17 +347,19 @@ def show_faces(
     with atomic(path) as tmp: tmp.write_bytes(cv2.imencode('.jpg', im[..., ::-1])[1].tobytes())
     warnings.warn(f'{path} numbers the faces; --face N animates another one.', stacklevel=3)
 
-def _square_frames(system, device, source, film, relative, drawn, whole=None):
+def _square_frames(system, device, source, film, follow, drawn, whole=None):
     "Frames of the square, uint8 (drawn, drawn, 3)"
     im = cut(source.photo, source.square, max(drawn, system.looks_at))
-    return _run(system, device, im, source.face, film, relative, drawn, whole and whole.window(drawn))
+    steer = steer_of(follow, system, device, im, source.face, film)
+    window = whole and whole.window(drawn)
+    return _run(system, device, im, source.face, film, follow.relative, drawn, window, steer)
 
 def animate_photo(
     photo,              # Path of the photo
     driving,            # Path of the driving video
     out,                # The mp4 to write
     system,             # A trained system, or the path of its checkpoint
-    relative:bool=True, # Add the driving motion since its first frame to the photo's pose; else copy the pose
+    follow:Follow=Follow(), # How the photo follows the driver
     superres=None,      # A `SuperResolution` or the path of its checkpoint, to enlarge what the system draws
     size:int=None,      # Longest side of the photo, or side of a crop; None: its own, up to `LONGEST` or `LARGEST`
     device='auto',      # As `pick_device` takes it
@@ -324,7 +380,7 @@ def animate_photo(
         source = found.like(film.first_face)
         drawn = _drawn(system, source, superres, size, crop)
         whole = None if crop else WholePhoto(source.photo, source.square)
-        frames = _square_frames(system, device, source, film, relative, drawn, whole)
+        frames = _square_frames(system, device, source, film, follow, drawn, whole)
         frames = _finish(frames, superres and superres.to(device), size if crop else None)
         if whole: frames = map(whole.paste, frames)
         if progress: frames = bar(frames, desc='animate', total=len(film), unit='frame')

@@ -10,7 +10,7 @@ import torch
 from skimage import data
 
 from facestudy import animate as A
-from facestudy.animate import (Driving, aligned_square, animate_photo, check_output, clip_files, crop_square, cut,
+from facestudy.animate import (Driving, Follow, aligned_square, animate_photo, check_output, clip_files, crop_square, cut,
                                faces_in, one_face, reconstruct_clips, source_crop, system_digest)
 from facestudy.data.clips import MARGIN
 from facestudy.core import InputError
@@ -20,6 +20,7 @@ from facestudy.media import Video, read_video, write_video
 from facestudy.measure.metrics import score_clip, summarise
 from facestudy.method.superres import SuperResolution
 from facestudy.nets import save_net
+from facestudy.systems.suggested import KeypointSystem
 from facestudy.training.system import System
 
 PHOTO = data.astronaut()[:300, 60:420]
@@ -128,7 +129,7 @@ def test_report_and_result(made, tmp_path):
 def test_the_system_gets_aligned_faces_and_the_motion_asked_for(made, tmp_path):
     for relative in (True, False):
         system = Still()
-        run(made, tmp_path/'out.mp4', system=system, relative=relative)
+        run(made, tmp_path/'out.mp4', system=system, follow=Follow(relative=relative))
         first = system.asked[0]
         assert [a['relative'] for a in system.asked] == [relative]*6
         assert first['image'].shape == first['source'].shape == (3, 64, 64)
@@ -238,6 +239,60 @@ def test_a_large_photo_is_reduced_and_a_small_one_stays(made, tmp_path):
     assert run(made, tmp_path/'b.mp4', photo=large, crop=False, size=200)['width'] <= 200
     small = run(made, tmp_path/'c.mp4', crop=False, size=2000)
     assert (small['height'], small['width']) == PHOTO.shape[:2]
+
+
+# how it follows
+
+class Tells(KeypointSystem):
+    "Its keypoints are the corners of the face's box; each picture is as bright as the points have moved to the right"
+    def __init__(self):
+        super().__init__(64)
+        self.weight = torch.nn.Parameter(torch.ones(3))
+    def keypoints(self, image, face=None):
+        corners = torch.tensor([[-1., -1.], [1., -1.], [-1., 1.], [1., 1.]])
+        return {'points': face[:, None, :2]+corners*face[:, None, 2:]}
+    def render(self, source, source_kp, driving_kp, canvas=None):
+        moved = (driving_kp['points']-source_kp['points'])[..., 0].mean(1)
+        return (.5+moved)[:, None, None, None].expand(-1, 3, 64, 64)
+
+
+def told(made, tmp_path, **kw):
+    "How far the points went, frame by frame"
+    run(made, tmp_path/'told.mp4', system=Tells(), follow=Follow(calm=False, **kw))
+    return read_video(tmp_path/'told.mp4')[0].mean((1, 2, 3))/255-.5
+
+
+def test_multiplier_and_reference(made, tmp_path):
+    film = Driving(made/'silent.mp4', 64, progress=False)
+    x = film.faces[:, 0]
+    plain,double,third = (told(made, tmp_path, **o) for o in
+                          (dict(reference=0), dict(reference=0, multiplier=2.), dict(reference=3)))
+    assert abs(x[5]-x[0]) > .05
+    assert np.allclose(plain, x-x[0], atol=.02) and np.allclose(double, 2*(x-x[0]), atol=.03)
+    assert np.allclose(third, x-x[3], atol=.02)
+    assert np.allclose(told(made, tmp_path, reference=0, keep='expression'), 0, atol=.02)  # a box has pose alone
+    assert np.allclose(told(made, tmp_path, reference=0, keep='pose'), plain, atol=.02)
+
+
+def test_the_reference_that_looks_most_like_the_photo(made):
+    system,film = Tells(),Driving(made/'silent.mp4', 64, progress=False)
+    frames = torch.zeros(len(film), 3, 64, 64)
+    faces = torch.tensor(film.faces)
+    faces[:, 3] *= torch.linspace(.7, 1.3, len(film))                                  # taller from frame to frame
+    assert system.nearest(frames[0], faces[4]*1.1, frames, faces) == 4                 # wherever, however large
+
+
+@pytest.mark.parametrize('wrong,words', [(dict(keep='nose'), 'keep'), (dict(multiplier=-1.), 'multiplier'),
+                                         (dict(reference='first'), 'reference')])
+def test_wishes_that_cannot_be_are_refused(wrong, words):
+    with pytest.raises(InputError, match=words): Follow(**wrong)
+
+
+def test_a_reference_beyond_the_end_and_a_system_without_keypoints(made, tmp_path):
+    with pytest.raises(InputError, match='there is no frame 99; the video has 6'): told(made, tmp_path, reference=99)
+    with pytest.raises(InputError, match='no keypoints to steer'):
+        run(made, tmp_path/'x.mp4', follow=Follow(multiplier=2.))
+    assert not (tmp_path/'x.mp4').exists()
 
 
 # photos as people have them

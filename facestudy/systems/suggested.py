@@ -14,6 +14,7 @@ from ..grids import Deformation, inverse2x2, warp
 from ..method.keypoints import KeypointDetector, bend, equivariance_loss
 from ..method.losses import PerceptualLoss, adversarial_loss, discriminator_loss, pyramid_loss
 from ..method.motion import DenseMotion
+from ..method.steer import Calm, Steer, steered
 from ..data.pairs import Pairs, both_ways
 from ..training.system import System
 
@@ -65,22 +66,47 @@ class KeypointSystem(System):
         "Relative motion: what of the driving keypoints counts for the source, as `transfer`"
         return theirs | transfer(mine, theirs, reference)
 
-    def film(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16, canvas=None):
-        "Frames of `source` moving as `driving` does, `batch` at a time in each thread"
+    steers = True
+
+    def film(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16, canvas=None,
+             steer=Steer()):
+        "Frames of `source` moving as `driving` does, `batch` at a time in each thread; `steer` as `steered` takes it"
         unknown = source.new_full((4,), torch.nan)
         mine = self.keypoints(source[None], (unknown if source_face is None else source_face)[None])
         seen = zip(driving, repeat(unknown) if driving_faces is None else driving_faces)
         first = next(seen, None)
         if first is None: return
-        reference = self.keypoints(first[0][None], first[1][None]) if relative else None
-        def drawn(some):
-            frames,boxes = (torch.stack(o) for o in zip(*some))
-            theirs = self.keypoints(frames, boxes)
-            if relative: theirs = self.carry(mine, theirs, reference)
-            same = {k: v.expand(len(frames), *v.shape[1:]) for k,v in mine.items()}
-            large = None if canvas is None else canvas.expand(len(frames), -1, -1, -1)
-            return self.render(source.expand(len(frames), -1, -1, -1), same, theirs, large)
-        yield from by_batches(drawn, chain([first], seen), batch, source.device)
+        image,face = steer.reference or first
+        reference,calm = self.keypoints(image[None], face[None]),Calm(steer.fps)
+        def look(some): return self.keypoints(*(torch.stack(o) for o in zip(*some)))
+        def followed(theirs):
+            "What the source does; in the frames' order, since the filter has a memory"
+            theirs = calm(theirs)
+            n = len(theirs['points'])
+            same = {k: v.expand(n, *v.shape[1:]) for k,v in mine.items()}
+            return same,steered(same, self.carry(mine, theirs, reference) if relative else theirs, steer)
+        def drawn(moves):
+            n = len(moves[0]['points'])
+            large = None if canvas is None else canvas.expand(n, -1, -1, -1)
+            return self.render(source.expand(n, -1, -1, -1), *moves, large)
+        at_once = None if source.device.type == 'cpu' else 1
+        looks = side_by_side(look, chunks(chain([first], seen), batch), at_once)
+        for made in side_by_side(drawn, map(followed, looks), at_once): yield from made
+
+    def nearest(self,
+        source,     # (3, S, S), S being `looks_at`
+        source_face,# (4,) normalised box, NaN where unknown
+        frames,     # (N, 3, S, S) of a driver
+        faces       # (N, 4)
+    )->int:
+        "Which frame shows the pose and expression that are nearest to the source's"
+        def pose(kp):
+            "Places, wherever and however large the face is"
+            at = kp.get('marks', kp['points'])
+            at = at-at.mean(1, keepdim=True)
+            return at/at.square().mean((1, 2), keepdim=True).sqrt().clamp(min=1e-6)
+        mine,theirs = self.keypoints(source[None], source_face[None]),self.keypoints(frames, faces)
+        return int((pose(theirs)-pose(mine)).square().sum((1, 2)).argmin())
 
 # %% ../../nbs/systems/02_suggested.ipynb #5ecb7939
 class ImageDistance:

@@ -33,6 +33,7 @@ class System(nn.Module):
     extra = 0              # Further frames drawn with each pair
     draws_larger = False   # Can it draw a photo at a larger side than the one it looks at?
     fades = False          # Can its motion fade towards the edge of the picture?
+    steers = False         # Does its `film` take a `facestudy.method.steer.Steer`?
 
     def __init__(self, size:int, **config):
         super().__init__()
@@ -94,15 +95,18 @@ class System(nn.Module):
         relative=False,     # As `film`
         batch=16,           # As `film`
         size:int=None,      # Side of the frames, pixels; None: the system's own
-        window=None         # (size, size) in [0, 1]: how much of its motion a place keeps, where the system fades
+        window=None,        # (size, size) in [0, 1]: how much of its motion a place keeps, where the system fades
+        steer=None          # What of the motion counts, as `facestudy.method.steer.Steer`; None: all of it
     ):                      # Iterator of uint8 (size, size, 3)
-        "Frames of `source` moving as `driving` does"
-        size = size or self.size
+        "Frames of `source` moving as `driving` does. Raises `InputError` where the system cannot be steered"
+        if steer and not self.steers:
+            raise InputError(f'{self.name}: it has no keypoints to steer; leave the options of the motion out.')
+        size,more = size or self.size,{'steer': steer} if steer else {}
         photo,frames = at_side(source, self.looks_at),(at_side(frame, self.looks_at) for frame in driving)
         window = window if self.fades else None
         canvas = at_side(source, size) if self.draws_larger and (size != self.size or window is not None) else None
         if window is not None: canvas = torch.cat([canvas, window.to(canvas)[None]])
-        for frame in self.film(photo, frames, source_face, driving_faces, relative, batch, canvas):
+        for frame in self.film(photo, frames, source_face, driving_faces, relative, batch, canvas, **more):
             yield to_numpy(at_side(frame, size))
 
 # %% ../../nbs/training/01_system.ipynb #3fad4b31
