@@ -255,7 +255,7 @@ class Follow:
         if not str(self.reference).isdecimal():
             raise InputError(f'reference {self.reference!r} is no frame; give its number from 0 on, or auto.')
 
-_LOOKED_AT = 48 # Frames of the driver, at most, among which the nearest is looked for
+_LOOKED_AT = 24 # Frames of the driver, at most, among which the nearest is looked for
 
 def _frame(film, at, device):
     "One frame of a driver and its face"

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['ROOT', 'cache_dir', 'InputError', 'need_file', 'explain_os_error', 'atomic', 'write_text', 'sha256', 'short_hash',
            'seed_all', 'pick_device', 'device_name', 'versions', 'save_tensors', 'load_tensors', 'progress', 'ahead',
-           'side_by_side', 'to_numpy', 'to_tensor', 'show_images', 'styler']
+           'Pool', 'workers', 'side_by_side', 'to_numpy', 'to_tensor', 'show_images', 'styler']
 
 # %% ../nbs/01_core.ipynb #67bdeeee
 import contextlib, errno, hashlib, json, math, os, platform, random, sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -196,32 +197,40 @@ def ahead(
 # %% ../nbs/01_core.ipynb #5f8efb0d
 _MOST = 4 # Items worked on at once: more threads wait for Python's lock
 
-def side_by_side(
-    f,     # What to do with each item; what it raises is raised here
-    items, # What to iterate over, in the calling thread
-    n=None # Items worked on at once; None: as many as PyTorch has threads, up to 4
-):         # Generator of the results, in the items' order
-    "Work on several items at once, each in a thread that has its share of PyTorch's threads"
-    threads = torch.get_num_threads()
-    n = min(n or _MOST, threads)
-    if n < 2: return map(f, items)
-    return _side_by_side(f, items, n, threads)
+class Pool(NamedTuple):
+    "Threads, and how many"
+    threads:ThreadPoolExecutor
+    n:int
 
-def _side_by_side(f, items, n, threads):
-    grad = torch.is_grad_enabled()
+@contextlib.contextmanager
+def workers(
+    n=None # Threads; None: as many as PyTorch has, up to 4
+):         # Yields a `Pool`; None where there would be only one thread
+    "Threads for `side_by_side`, each with its share of PyTorch's threads"
+    threads,grad = torch.get_num_threads(),torch.is_grad_enabled()
+    n = min(n or _MOST, threads)
     def begin():
         "Threads of Python inherit neither setting"
         torch.set_num_threads(threads//n)
         torch.set_grad_enabled(grad)
-    pool,waiting = ThreadPoolExecutor(n, initializer=begin),deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(f, item))
-            if len(waiting) > n: yield waiting.popleft().result()
-        while waiting: yield waiting.popleft().result()
+    pool = ThreadPoolExecutor(n, initializer=begin) if n > 1 else None
+    try: yield pool and Pool(pool, n)
     finally:
-        pool.shutdown(cancel_futures=True)
+        if pool: pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads) # what a thread sets also holds for threads that come later
+
+def side_by_side(
+    f,     # What to do with each item; what it raises is raised here
+    items, # What to iterate over, in the calling thread
+    pool   # Of `workers`; None: one after the other. Two calls may share it, one feeding the other
+):         # Generator of the results, in the items' order
+    "Work on several items at once"
+    if pool is None: return (yield from map(f, items))
+    waiting = deque()
+    for item in items:
+        waiting.append(pool.threads.submit(f, item))
+        if len(waiting) > pool.n: yield waiting.popleft().result()
+    while waiting: yield waiting.popleft().result()
 
 # %% ../nbs/01_core.ipynb #1cddbf70
 def to_numpy(

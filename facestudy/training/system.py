@@ -23,6 +23,8 @@ def at_side(
     return resize_to(batch, side).view(*images.shape[:-2], side, side)
 
 # %% ../../nbs/training/01_system.ipynb #528bebb4
+_SMALL = 512 # Side up to which a whole batch is drawn at once, pixels
+
 class System(nn.Module):
     "One compared system: networks, losses, and how it animates"
     name = 'system'
@@ -102,6 +104,7 @@ class System(nn.Module):
         if steer and not self.steers:
             raise InputError(f'{self.name}: it has no keypoints to steer; leave the options of the motion out.')
         size,more = size or self.size,{'steer': steer} if steer else {}
+        batch = min(batch, max(2, round(batch*(_SMALL/size)**2)))    # as many pixels at once, whatever the side
         photo,frames = at_side(source, self.looks_at),(at_side(frame, self.looks_at) for frame in driving)
         window = window if self.fades else None
         canvas = at_side(source, size) if self.draws_larger and (size != self.size or window is not None) else None
