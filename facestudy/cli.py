@@ -8,9 +8,9 @@ __all__ = ['app', 'EXAMPLES', 'Device', 'System', 'Weights', 'Photo', 'Driving',
            'Geometry', 'ImageSide', 'Workers', 'Videos', 'Prepared', 'Metadata', 'Folder', 'Profile', 'Clips',
            'Parametric', 'Licences', 'Wild', 'Seed', 'Start', 'Steps', 'Fields', 'Systems', 'Extra', 'Trainable',
            'Minutes', 'Nice', 'Threads', 'StudyReleased', 'ReportReleased', 'ReportFolder', 'say', 'told_plainly',
-           'command', 'main', 'find_system', 'animate', 'reconstruct', 'import_first_order', 'prepare', 'data',
-           'parametric', 'gallery', 'beside_others', 'recipe_fields', 'chosen_clips', 'train', 'study', 'release',
-           'report', 'ablation', 'reports', 'bench']
+           'command', 'main', 'find_system', 'animate', 'puppet', 'reconstruct', 'import_first_order', 'prepare',
+           'data', 'parametric', 'gallery', 'beside_others', 'recipe_fields', 'chosen_clips', 'train', 'study',
+           'release', 'report', 'ablation', 'reports', 'bench']
 
 # %% ../nbs/07_cli.ipynb #8508a94a
 import contextlib, functools, signal, sys, warnings
@@ -196,6 +196,40 @@ def animate(
     sound = 'with' if r['audio'] else 'without'
     print(f'{r["out"]}: {r["frames"]} frames of {r["width"]}x{r["height"]} px at {r["fps"]:.4g} frames/s, '
           f'{sound} sound, made by {file}')
+
+# %% ../nbs/07_cli.ipynb #49f60003
+@command('puppet', 'facestudy puppet --source me.jpg --motion take.csv --out me_moving.mp4',
+         'nothing was written, and the same command starts again.')
+def puppet(
+    source:Photo,
+    out:Annotated[str, typer.Option(metavar='OUT', help='video to write, .mp4; with --sheet a picture, .png or .jpg')],
+    motion:Annotated[str|None, typer.Option(metavar='FILE.csv', help='expressions, head and gaze, one row a frame: our '
+                                            'own table, or that of a face-capture app (ARKit names)')]=None,
+    sheet:Annotated[bool, typer.Option('--sheet', help='nine moves in one picture, instead of a video')]=False,
+    fps:Annotated[float|None, typer.Option(metavar='N', help='frames per second, where the table does not say '
+                                           '(default: 25, of a recording 60)')]=None,
+    mirror:Annotated[bool, typer.Option('--mirror', help='exchange left and right')]=False,
+    system:System='improved',
+    weights:Weights=None,
+    size:Side=None,
+    crop:Crop=False,
+    face:FaceNumber=None,
+    multiplier:Multiplier=1.,
+    device:Device='auto',
+):
+    "Move a photo by a table of expressions."
+    from facestudy.animate import Follow
+    from facestudy.core import InputError
+    from facestudy import puppet as puppets
+    if sheet == bool(motion): raise InputError(f'{source}: name a table with --motion, or ask for a --sheet.')
+    file = find_system(system, weights)
+    if sheet: return print(puppets.puppet_sheet(source, out, file, face))
+    moves = puppets.read_motion(motion, fps)
+    follow = Follow(multiplier=multiplier, reference=0)
+    r = puppets.puppet(source, puppets.mirrored(moves) if mirror else moves, out, file, follow, size=size,
+                       device=device, crop=crop, face=face)
+    print(f'{r["out"]}: {r["frames"]} frames of {r["width"]}x{r["height"]} px at {r["fps"]:.4g} frames/s, '
+          f'made by {file}')
 
 # %% ../nbs/07_cli.ipynb #3afd648f
 @command('reconstruct', 'facestudy reconstruct improved --clips clips/ --out rebuilt/',

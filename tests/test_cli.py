@@ -95,6 +95,17 @@ def test_animate_superres_and_size(capsys, made, weights, tmp_path):
     assert 'of 96x96 px' in animate(capsys, made, weights, tmp_path/'b.mp4', size=96, crop=True)[1]
     assert 'of 180x150 px' in animate(capsys, made, weights, tmp_path/'c.mp4', size=180)[1]
 
+def test_puppet(capsys, made, weights, tmp_path):
+    (tmp_path/'take.csv').write_text('Timecode,EyeBlinkLeft,JawOpen,HeadYaw\n0,0,0,0\n1,1,.5,.2\n')
+    common = 'puppet', '--source', made/'photo.png', '--system', weights
+    code,out,err = run(capsys, *common, '--motion', tmp_path/'take.csv', '--out', tmp_path/'o.mp4')
+    assert code == 0 and '3 frames of 360x300 px at 60 frames/s' in out                # rest comes first
+    code,_,err = run(capsys, *common, '--out', tmp_path/'o.mp4')
+    assert code == 1 and 'name a table with --motion, or ask for a --sheet' in err[0]
+    (tmp_path/'bad.csv').write_text('a,b\n1,2\n')
+    code,_,err = run(capsys, *common, '--motion', tmp_path/'bad.csv', '--out', tmp_path/'p.mp4')
+    assert code == 1 and 'bad.csv' in err[-1] and not (tmp_path/'p.mp4').exists()
+
 def test_a_trained_system_by_its_name(capsys, made, weights, tmp_path, monkeypatch):
     monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'runs'))
     monkeypatch.setenv('FACESTUDY_CHECKPOINTS', str(tmp_path/'none'))
