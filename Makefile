@@ -48,8 +48,9 @@ test: .venv/installed   ## All tests: notebooks, package, smoke study twice
 test-fast: .venv/installed ## The loop at the desk: tests that need neither notebooks nor trainings
 	$(BIN)/python -m pytest -q -n 2 -m 'not slow' tests
 
-moving: .venv/installed ## The README's moving picture, from the released weights
+moving: .venv/installed ## The README's moving pictures, from the released weights
 	$(BIN)/python -c 'from facestudy.pages.moving import readme_picture; print(readme_picture())'
+	$(BIN)/python -c 'from facestudy.puppet import whole_picture; print(whole_picture("data/checkpoints/wild/improved.safetensors"))'
 
 lab: .venv/installed    ## JupyterLab on nbs/
 	$(BIN)/jupyter lab --notebook-dir=nbs
