@@ -230,13 +230,7 @@ def noted():
         finally: notes += dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning)
     for n in notes: warnings.warn(n, stacklevel=3)
 
-# %% ../nbs/06_animate.ipynb #3ea1c514
-def _ready(system, device):
-    "A system, loaded if it is a path, on its device"
-    device = pick_device(device) if isinstance(device, str) else device
-    if isinstance(system, (str, Path)): system = load_net(system, 'system')
-    return system.to(device).eval(),device
-
+# %% ../nbs/06_animate.ipynb #3abc202a
 @dataclass(frozen=True)
 class Follow:
     "How a photo follows its driver"
@@ -255,6 +249,7 @@ class Follow:
         if not str(self.reference).isdecimal():
             raise InputError(f'reference {self.reference!r} is no frame; give its number from 0 on, or auto.')
 
+# %% ../nbs/06_animate.ipynb #3a887d6f
 _LOOKED_AT = 24 # Frames of the driver, at most, among which the nearest is looked for
 
 def _frame(film, at, device):
@@ -288,6 +283,13 @@ def steer_of(
     if follow.reference == 'auto' and follow.relative:
         at = _nearest(system, device, resize(image, system.looks_at), face, film)
     return Steer(follow.multiplier, follow.keep, film.video.fps if follow.calm else 0., _frame(film, at, device))
+
+# %% ../nbs/06_animate.ipynb #3ea1c514
+def _ready(system, device):
+    "A system, loaded if it is a path, on its device"
+    device = pick_device(device) if isinstance(device, str) else device
+    if isinstance(system, (str, Path)): system = load_net(system, 'system')
+    return system.to(device).eval(),device
 
 def _run(system, device, source, face, driving, relative, size=None, window=None, steer=None):
     "Output frames, one per driving frame"
