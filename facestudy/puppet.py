@@ -42,30 +42,43 @@ def _gaze(t):
     pitch = look((1, 'UpLeft'), (1, 'UpRight'), (-1, 'DownLeft'), (-1, 'DownRight'))
     return _LOOK*np.stack([yaw, pitch], 1)
 
+def _numbers(path, table):
+    "The columns that a face has, as finite numbers; what is absent is 0. Raises `InputError`"
+    t = table.rename(columns=_plain)
+    t = t.loc[:, ~t.columns.duplicated()]
+    known = t[[o for o in (*EXPRESSIONS, *_HEAD) if o in t]].apply(pd.to_numeric, errors='coerce')
+    for name in known:
+        bad = np.flatnonzero(~np.isfinite(known[name]))
+        if not len(bad): continue
+        value = t[name].iloc[bad[0]]
+        raise InputError(f'{path}: {name} in row {bad[0]+1} is {value}, and must be a number; correct it.')
+    return known.reindex(columns=[*EXPRESSIONS, *_HEAD], fill_value=0.)
+
 def capture_motion(
+    path,                 # The file, for messages
     table:pd.DataFrame,   # As a capture app wrote it
     fps:float=CAPTURE_FPS # Frames per second
 )->Motion:
-    "The expressions, head and gaze of a recording; other columns are ignored"
-    t = table.rename(columns=_plain)
-    t = t.loc[:, ~t.columns.duplicated()]
-    numbers = t.reindex(columns=[*EXPRESSIONS, *_HEAD]).apply(pd.to_numeric, errors='coerce').fillna(0.)
+    "Expressions, head and gaze of a recording; other columns are ignored. Raises `InputError` for what is no number"
+    numbers = _numbers(path, table)
     head = np.degrees(numbers[list(_HEAD)].to_numpy()).clip(-60, 60)
     weights = numbers[list(EXPRESSIONS)].clip(0, 1)
-    parts = weights.to_numpy(),head,_gaze(weights),np.zeros((len(t), 3))
+    parts = weights.to_numpy(),head,_gaze(weights),np.zeros((len(table), 3))
     return Motion(fps, *(np.asarray(o, np.float32) for o in parts))
 
 def read_motion(
     path,          # A CSV file: ours (see `Motion.load`), or that of a face-capture app
     fps:float=None # Frames per second where the file does not say; None: 25 for ours, 60 for a recording
 )->Motion:
-    "A motion out of a table. Raises `InputError` for a file that is no table, or holds no expression"
+    "A motion out of a table. Raises `InputError` for a file that is no table, or holds no expression, and for a rate"
+    if fps is not None and not 1 <= fps <= 240:
+        raise InputError(f'{fps} frames per second are out of range; give 1 to 240.')
     try: table = pd.read_csv(need_file(path))
     except (ValueError, UnicodeDecodeError) as e:
         raise InputError(f'{path}: this is no table in CSV form ({e}); save one row per frame.') from e
     if set(table) <= {'time', *ANGLES, *EXPRESSIONS}: return Motion.load(path, fps or 25)
     known = {_plain(str(o)) for o in table} & {*EXPRESSIONS, *_HEAD}
-    if known and len(table): return capture_motion(table, fps or CAPTURE_FPS)
+    if known and len(table): return capture_motion(path, table, fps or CAPTURE_FPS)
     raise InputError(f'{path}: it holds no row, or no column that a face has; it needs ARKit names such as jawOpen.')
 
 def mirrored(
@@ -136,7 +149,8 @@ def whole_picture(
 )->Path:
     "A whole photo that moves, as one looped picture"
     from skimage.data import astronaut
-    path,motion = Path(path or ROOT/'reports'/'figures'/'whole.webp'),talking_motion(8, 12*seconds, 12, turn=20, play=.7)
+    path = Path(path or ROOT/'reports'/'figures'/'whole.webp')
+    motion = talking_motion(8, 12*seconds, 12, turn=20, play=.7)
     with tempfile.TemporaryDirectory() as d:
         photo,film = Path(d)/'photo.png',Path(d)/'film.mp4'
         Image.fromarray(astronaut()).save(photo)
