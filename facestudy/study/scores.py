@@ -20,7 +20,7 @@ from ..measure.metrics import coherence, detail, score_clip, score_regions
 from ..measure.takes import Take
 from ..measure.whole import WHOLE, whole
 from .data import current_digest, split_in_words
-from .follow import released_finder
+from .runs import released_finder
 from .takes import own_take, remake, takes
 from ..systems.registry import SYSTEMS
 from ..training.system import CopySource, System
