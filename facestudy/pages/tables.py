@@ -157,7 +157,7 @@ def over_blurred(
     "PSNR over the still photo that is as blurred as the output"
     means = clip_means(of_test(rows, test)).droplevel('identity')
     blurred = takes[takes.test == test].pivot_table(index='clip', columns='system', values='psnr_still_blurred')
-    return (means-blurred).mean().round(6)+0. # no -0.00
+    return (means-blurred).mean().round(3)+0. # stored with four decimals; no -0.00
 
 def table1(
     rows,      # Tidy rows
