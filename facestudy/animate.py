@@ -24,7 +24,7 @@ from .core import (InputError, ahead, atomic, explain_os_error, need_file, pick_
 from .data.clips import MARGIN, square_around
 from .data.landmarks import Track, all_faces, detect_faces, track_face
 from .measure.metrics import PSNR_CAP, psnr, ssim
-from .media import Video, read_image, resize, write_video
+from .media import LIMIT, Video, read_image, resize, write_video
 from .method.steer import KEPT, Steer
 from .method.superres import enlarge
 from .nets import load_net
@@ -146,12 +146,10 @@ def find_source(
     photo,           # Path of an image
     like=None,       # As `aligned_square` takes it
     number:int=None, # Which face, 1 being the largest; None: that one, with a warning where there are several
-    longest:int=None # The photo is reduced to this side, pixels; None: not at all
+    longest:int=None # The photo is reduced to this side, pixels, with a warning; None: not at all
 )->Source:
     "The face of a photo and its square. Raises `InputError` without a face, and for a number that no face has"
-    im = read_image(photo)
-    scale = longest/max(im.shape[:2]) if longest else 1
-    if scale < 1: im = resize(im, [round(n*scale) for n in im.shape[:2]])
+    im = read_image(photo, min(longest or LIMIT, LIMIT))
     boxes = all_faces(im, photo)
     n = len(boxes)
     if number is None and n > 1: warnings.warn(f'{photo}: {n} faces found; the largest is taken.', stacklevel=2)

@@ -155,7 +155,8 @@ Multiplier = Annotated[float, typer.Option(metavar='X', help="so much of the dri
 Keep = Annotated[Literal['all', 'pose', 'expression'], typer.Option(help='which part of the motion to follow')]
 Reference = Annotated[str, typer.Option(metavar='auto|N', help='driving frame that motion is measured from; auto: the '
                                                                'one that looks most like the photo')]
-CalmDown = Annotated[bool, typer.Option('--calm/--no-calm', help='filter the trembling of a still head')]
+CalmDown = Annotated[bool, typer.Option('--calm/--no-calm', help='filter the trembling of a still head, in systems '
+                                                                    'with keypoints')]
 Absolute = Annotated[bool, typer.Option('--absolute', help='copy the pose of the driving face (default: add its motion '
                                                            'to the photo)')]
 SuperRes = Annotated[str|None, typer.Option(metavar='FILE', help='checkpoint of a super-resolution network that '
@@ -169,6 +170,10 @@ TruthSide = Annotated[int|None, typer.Option('--size', metavar='PX',
                       help="side of the frames and of the truth they are compared with (default: the system's own)")]
 
 # %% ../nbs/09_cli.ipynb #f0280d81
+def _made(r):
+    "What a report says of its video"
+    return f'{r["out"]}: {r["frames"]} frames of {r["width"]}x{r["height"]} px at {r["fps"]:.4g} frames/s'
+
 @command('animate', 'facestudy animate --source me.jpg --driving talk.mp4 --out me_talking.mp4',
          'nothing was written, and the same command starts again.')
 def animate(
@@ -194,8 +199,7 @@ def animate(
     file = find_system(system, weights)
     r = animate_photo(source, driving, out, file, follow, superres, size, device, crop=crop, face=face)
     sound = 'with' if r['audio'] else 'without'
-    print(f'{r["out"]}: {r["frames"]} frames of {r["width"]}x{r["height"]} px at {r["fps"]:.4g} frames/s, '
-          f'{sound} sound, made by {file}')
+    print(f'{_made(r)}, {sound} sound, made by {file}')
 
 # %% ../nbs/09_cli.ipynb #49f60003
 @command('puppet', 'facestudy puppet --source me.jpg --motion take.csv --out me_moving.mp4',
@@ -205,7 +209,8 @@ def puppet(
     out:Annotated[str, typer.Option(metavar='OUT', help='video to write, .mp4; with --sheet a picture, .png or .jpg')],
     motion:Annotated[str|None, typer.Option(metavar='FILE.csv', help='expressions, head and gaze, one row a frame: our '
                                             'own table, or that of a face-capture app (ARKit names)')]=None,
-    sheet:Annotated[bool, typer.Option('--sheet', help='nine moves in one picture, instead of a video')]=False,
+    sheet:Annotated[bool, typer.Option('--sheet', help='nine moves in one picture, instead of a video; only --face and '
+                                                    'the choice of the system count then')]=False,
     fps:Annotated[float|None, typer.Option(metavar='N', help='frames per second, where the table does not say '
                                            '(default: 25, of a recording 60)')]=None,
     mirror:Annotated[bool, typer.Option('--mirror', help='exchange left and right')]=False,
@@ -228,8 +233,7 @@ def puppet(
     follow = Follow(multiplier=multiplier, reference=0)
     r = puppets.puppet(source, puppets.mirrored(moves) if mirror else moves, out, file, follow, size=size,
                        device=device, crop=crop, face=face)
-    print(f'{r["out"]}: {r["frames"]} frames of {r["width"]}x{r["height"]} px at {r["fps"]:.4g} frames/s, '
-          f'made by {file}')
+    print(f'{_made(r)}, made by {file}')
 
 # %% ../nbs/09_cli.ipynb #3afd648f
 @command('reconstruct', 'facestudy reconstruct improved --clips clips/ --out rebuilt/',

@@ -35,9 +35,9 @@ def resize(
 # %% ../nbs/04_media.ipynb #2a6aee69
 LIMIT = 4096 # Longest side, pixels, that is read without reducing
 
-def _fit(h, w, what):
-    "(h, w) reduced to `LIMIT`, with a warning that names `what`"
-    scale = LIMIT/max(h, w)
+def _fit(h, w, what, limit=LIMIT):
+    "(h, w) reduced to `limit`, with a warning that names `what`"
+    scale = limit/max(h, w)
     if scale >= 1: return h,w
     new = max(1, round(h*scale)),max(1, round(w*scale))
     warnings.warn(f'{what}: {w}x{h} pixels are more than needed; reduced to {new[1]}x{new[0]}.', stacklevel=3)
@@ -72,15 +72,16 @@ def _load_image(path):
 
 # %% ../nbs/04_media.ipynb #5eb3bde1
 def read_image(
-    path # JPEG, PNG, WebP, BMP, TIFF or GIF (its first frame)
-)->np.ndarray: # uint8 (H, W, 3), upright, longest side at most `LIMIT`
+    path,       # JPEG, PNG, WebP, BMP, TIFF or GIF (its first frame)
+    limit=LIMIT # Longest side, pixels; a larger image is reduced, with a warning
+)->np.ndarray: # uint8 (H, W, 3), upright
     "Read an image as 8-bit RGB. Raises `InputError` when it is missing, empty, cut short or no image"
     path = need_file(path)
     im = _load_image(path)
     if im.mode == 'F':
         raise InputError(f'{path}: the image holds floating-point values; save it as 8-bit or 16-bit PNG.')
     im = _rgb8(ImageOps.exif_transpose(im))
-    h,w = _fit(im.height, im.width, path)
+    h,w = _fit(im.height, im.width, path, limit)
     return resize(np.asarray(im).copy(), (h, w))
 
 # %% ../nbs/04_media.ipynb #f880ece1

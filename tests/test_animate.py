@@ -235,7 +235,8 @@ def test_the_rest_of_the_photo_stands_still_and_nothing_breaks_at_the_edge(made,
 
 def test_a_large_photo_is_reduced_and_a_small_one_stays(made, tmp_path):
     large = save_photo(tmp_path/'large.png', cv2.resize(PHOTO, None, fx=8, fy=8))
-    assert run(made, tmp_path/'a.mp4', photo=large, crop=False)['width'] <= A.LONGEST
+    with pytest.warns(UserWarning, match='large.png: 2880x2400 pixels are more than needed; reduced to 1920x1600'):
+        assert run(made, tmp_path/'a.mp4', photo=large, crop=False)['width'] == A.LONGEST
     assert run(made, tmp_path/'b.mp4', photo=large, crop=False, size=200)['width'] <= 200
     small = run(made, tmp_path/'c.mp4', crop=False, size=2000)
     assert (small['height'], small['width']) == PHOTO.shape[:2]
