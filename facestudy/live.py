@@ -212,7 +212,7 @@ def answer_times(
 # %% ../nbs/10_live.ipynb #9db98a2a
 _POOL = ThreadPoolExecutor(1)  # One drawing at a time, whatever is open
 _TALK_FPS,_TALK_SECONDS = 25,20 # then it starts again
-_WIDE = '320px'                 # of the picture on the screen, and of the sliders
+_WIDE = '352px'                 # of the picture on the screen, and of four buttons or a slider
 
 class Talk:
     "Somebody talks, by the clock"
@@ -231,7 +231,17 @@ def _slider(what):
     whole = what.unit == '°'
     return ipywidgets.FloatSlider(
         0., min=what.least, max=what.most, step=1. if whole else .05, readout_format='.0f' if whole else '.2f',
-        description=f'{what.label} {what.unit}'.strip(), style={'description_width': '90px'}, layout={'width': _WIDE})
+        description=what.label, style={'description_width': '80px'}, layout={'width': _WIDE})
+
+def _button(text, does, icon=''):
+    "A button that does something"
+    b = ipywidgets.Button(description=text, icon=icon, layout={'width': 'auto'})
+    b.on_click(lambda _: does())
+    return b
+
+def _grid(widgets, columns):
+    "Widgets of one width, in rows"
+    return ipywidgets.GridBox(widgets, layout={'width': _WIDE, 'grid_template_columns': f'repeat({columns}, 1fr)'})
 
 def _heading(text, note): return ipywidgets.HTML(f'<b>{text}</b> <span style="opacity: .7">{note}</span>')
 
@@ -254,7 +264,7 @@ class LiveWidget(ipywidgets.HBox):
         self.puppet,self.name = puppet,name
         self.sliders = {k: _slider(o) for k,o in SLIDERS.items()}
         self.image,self.status = ipywidgets.Image(format='jpeg', width=_WIDE, height=_WIDE),ipywidgets.HTML()
-        self.talk = ipywidgets.ToggleButton(description='talk', icon='comment', layout={'width': '100px'})
+        self.talk = ipywidgets.ToggleButton(description='talk', icon='comment', layout={'width': 'auto'})
         self.speech,self._seed,self._task = None,0,None
         super().__init__([self._left(), self._right()], layout={'overflow': 'visible', 'align_items': 'flex-start'})
         self._show(time.perf_counter(), self._drawn(self._wanted()))
@@ -263,26 +273,19 @@ class LiveWidget(ipywidgets.HBox):
         if LiveWidget._last: LiveWidget._last.talk.value = False
         LiveWidget._last = self
 
-    def _button(self, text, does, **kw):
-        b = ipywidgets.Button(description=text, **kw)
-        b.on_click(lambda _: does())
-        return b
-
     def _left(self):
-        "Picture, status, and what is done with the whole"
-        narrow = {'layout': {'width': '100px'}}
-        row = [self.talk, self._button('reset', self.reset, icon='undo', **narrow),
-               self._button('save', self.save, icon='download', **narrow)]
-        return ipywidgets.VBox([self.image, self.status, ipywidgets.HBox(row)], layout={'margin': '0 24px 0 0'})
+        "Picture, status, and buttons"
+        row = [self.talk, _button('reset', self.reset, 'undo'), _button('save', self.save, 'download')]
+        presets = [_button(o, functools.partial(self.preset, o)) for o in PRESETS]
+        parts = [self.image, self.status, _grid(row, 3), _heading('Presets', 'the head stays'), _grid(presets, 4)]
+        return ipywidgets.VBox(parts, layout={'margin': '0 24px 0 0'})
 
     def _right(self):
-        "Sliders by group, then presets"
-        notes,rows = {'Head': 'degrees', 'Gaze': 'degrees', 'Face': '0 to 1'},[]
+        "Sliders by group"
+        notes,rows = {'Head': 'degrees', 'Gaze': 'degrees', 'Face': '0 to 1; brows from −1'},[]
         for group,note in notes.items():
             rows += [_heading(group, note), *(self.sliders[k] for k,o in SLIDERS.items() if o.group == group)]
-        buttons = [self._button(o, functools.partial(self.preset, o), layout={'width': '76px'}) for o in PRESETS]
-        grid = ipywidgets.GridBox(buttons, layout={'grid_template_columns': 'repeat(4, 80px)'})
-        return ipywidgets.VBox([*rows, _heading('Presets', 'the head stays'), grid])
+        return ipywidgets.VBox(rows)
 
     def _wanted(self):
         "What should be seen now: the numbers, and the frame of the talk or None"
@@ -299,7 +302,7 @@ class LiveWidget(ipywidgets.HBox):
         "Give the browser a picture that was begun at that time"
         self.shown,self.image.value = shown,encoded(_with_inset(shown))
         ms = 1000*(time.perf_counter()-begun)
-        self._say(f'{ms:.0f} ms: '+', '.join(f'{k} {x:.0f}' for k,x in shown.ms.items()))
+        self._say(f'{ms:.0f} ms a picture: '+', '.join(f'{k} {x:.0f}' for k,x in shown.ms.items()))
 
     def _say(self, text): self.status.value = f'<span style="opacity: .7">{html.escape(text)}</span>'
 
