@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EYE', 'MOUTH', 'PATCH', 'EYE_AT', 'MOUTH_AT', 'CAREFUL', 'Place', 'eye_and_mouth', 'PatchNet', 'Features', 'Looker',
-           'train_part', 'train_looker', 'boxes_around', 'fake_boxes', 'looked_at', 'looker_score']
+           'train_part', 'train_looker', 'fake_boxes', 'looked_at', 'looker_score']
 
 # %% ../../nbs/detectors/06_looker.ipynb #eee88289
 from typing import NamedTuple
@@ -164,22 +164,15 @@ def train_looker(
     return net.eval(),log
 
 # %% ../../nbs/detectors/06_looker.ipynb #5d40db86
-def boxes_around(
-    points # float32 (T, 68 or more, 2) true landmarks
-)->np.ndarray: # (T, 4)
-    "Where Viola–Jones sees such faces, on average: `square_in_box` backwards"
-    square = square_of(torch.from_numpy(points)).numpy()
-    half = np.sqrt(np.linalg.det(square[:, :, :2]))[:, None]/GROWN
-    return np.concatenate([square[:, :, 2]-[0, LOWER]*half, half, half], 1)
-
 def fake_boxes(
     points, # (T, 70, 2) true landmarks
     rng     # Decides how the boxes are off
 )->np.ndarray: # float32 (T, 4)
     "Boxes such as Viola–Jones gives: from the landmarks, 6 % off"
-    centre,half = np.split(boxes_around(points), 2, axis=1)
-    centre = centre+rng.normal(size=(len(points), 2))*.06*half
-    return np.concatenate([centre, half*np.exp(rng.normal(size=(len(points), 1))*.07)], 1).astype(np.float32)
+    square = square_of(torch.from_numpy(points)).numpy()
+    half = np.sqrt(np.linalg.det(square[:, :, :2]))[:, None]/GROWN
+    centre = square[:, :, 2]-[0, LOWER]*half+rng.normal(size=(len(points), 2))*.06*half
+    return np.concatenate([centre, half*np.exp(rng.normal(size=(len(points), 1))*.07)*[1, 1]], 1).astype(np.float32)
 
 def looked_at(
     net,     # A `Looker`, in eval mode
