@@ -1,6 +1,6 @@
 __version__ = "0.1.0"
 
-import importlib
+import importlib  # written by hand from here on: nbdev changes the line above and nothing else
 
 
 def __getattr__(name):

@@ -42,11 +42,11 @@ from .study.runs import checkpoints_dir
 # %% ../nbs/10_live.ipynb #3b8679b4
 class Slider(NamedTuple):
     "What a person can move"
-    group:str
+    group:str   # Heading under which it stands
     label:str
     least:float
     most:float
-    unit:str
+    unit:str    # '°', or '' for a share
 
 # Angles stay within what the photo can follow well (see the page of errors); shares are of a full expression
 SLIDERS = {
@@ -79,8 +79,8 @@ def together(
     a:Motion, # One frame
     b:Motion  # One frame
 )->Motion: # One frame
-    "Both at once: a talk of somebody who smiles and looks aside"
-    return Motion(a.fps, (a.weights+b.weights).clip(0, _RAISED), a.head+b.head, a.gaze+b.gaze, a.shift+b.shift)
+    "Both at once, as somebody talks who smiles and looks aside: angles add up, of an expression the stronger counts"
+    return Motion(a.fps, np.maximum(a.weights, b.weights), a.head+b.head, a.gaze+b.gaze, a.shift+b.shift)
 
 # %% ../nbs/10_live.ipynb #46f86e75
 _SIDE = 128 # of the rendering, pixels: twice what the free keypoints look at, so that its edges are smooth there
@@ -270,7 +270,7 @@ class LiveWidget(ipywidgets.HBox):
 
     def __init__(self,
         puppet:LivePuppet,
-        name='puppet' # Of the files that are saved
+        name='puppet' # Path of the pictures that are saved, before `_puppet.png`
     ):
         self.puppet,self.name = puppet,name
         self.sliders = {k: _slider(o) for k,o in SLIDERS.items()}

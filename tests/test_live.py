@@ -1,4 +1,5 @@
 "`facestudy.puppet('me.jpg')` in a real JupyterLab, opened by headless Chromium"
+import io
 import os
 import shutil
 import socket
@@ -10,6 +11,7 @@ import urllib.request
 from contextlib import contextmanager
 
 import nbformat
+import numpy as np
 import psutil
 import pytest
 from PIL import Image
@@ -70,6 +72,7 @@ def jupyterlab(folder):
 
 def end(server):
     "End a server and all that it has started"
+    if server.poll() is not None: return
     family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
     server.terminate()                                                # it shuts its kernels down
     _,alive = psutil.wait_procs(family, timeout=30)
@@ -106,10 +109,28 @@ def open_and_run(page, lab):
     page.get_by_role('menuitem', name='Run All Cells', exact=True).click()
 
 
-def new_picture(page, old):
-    "The picture's address, once it is another one"
-    page.wait_for_function('old => document.querySelector(".widget-image").src != old', arg=old)
-    return page.locator('.widget-image').get_attribute('src')
+_BYTES = """async () => {
+    const answer = await fetch(document.querySelector('.widget-image').src)
+    return Array.from(new Uint8Array(await answer.arrayBuffer()))
+}"""
+
+
+def picture(page):
+    "The address of the picture that is shown, and its pixels"
+    image = page.locator('.widget-image')
+    image.wait_for()
+    return image.get_attribute('src'),np.asarray(Image.open(io.BytesIO(bytes(page.evaluate(_BYTES)))), float)
+
+
+def next_picture(page, last):
+    "The same, once it is another one"
+    page.wait_for_function('last => document.querySelector(".widget-image").src != last', arg=last[0])
+    return picture(page)
+
+
+def differ(a, b):
+    "How far two pictures are apart, in grey levels"
+    return np.abs(a[1]-b[1]).mean()
 
 
 def slider(page, label):
@@ -122,18 +143,19 @@ def test_sliders_move_the_photo(tmp_path):
     notebook(tmp_path)
     with browser_page() as page, jupyterlab(tmp_path) as lab:
         open_and_run(page, lab)
-        page.locator('.widget-image').wait_for()
-        first = page.locator('.widget-image').get_attribute('src')
+        first = picture(page)
+        assert first[1].shape == (256, 256, 3)
 
         slider(page, 'yaw').focus()
         page.keyboard.press('ArrowRight')
-        turned = new_picture(page, first)
+        turned = next_picture(page, first)
+        assert differ(first, turned) > .5                              # by one degree
         page.screenshot(path=tmp_path/'turned.png')
 
         page.get_by_role('button', name='talk').click()
-        talking = new_picture(page, turned)
-        later = new_picture(page, talking)
-        assert len({first, turned, talking, later}) == 4
+        talking = next_picture(page, turned)
+        later = next_picture(page, talking)
+        assert min(differ(turned, later), differ(talking, later)) > 0
 
         error = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]')
         assert error.inner_text().strip() == 'InputError: you.jpg: no such file; check the name.'
