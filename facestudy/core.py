@@ -34,6 +34,9 @@ def cache_dir(
 # %% ../nbs/01_core.ipynb #1f728f6d
 class InputError(ValueError):
     "Unusable input; the message is one sentence that names it and says what to do"
+    def _render_traceback_(self):
+        "What IPython shows: the sentence alone"
+        return [f'InputError: {self}']
 
 # %% ../nbs/01_core.ipynb #ab30e421
 def need_file(
