@@ -11,7 +11,7 @@ from pathlib import Path
 from ..core import ROOT, write_text
 
 # %% ../../nbs/pages/10_readme.ipynb #a3e5336f
-GROUND = 'core', 'nets', 'fit', 'media', 'grids'
+GROUND = 'core', 'nets', 'fit', 'media', 'grids', 'sliders'
 ROOMS = 'data', 'people', 'method', 'detectors', 'measure', 'training', 'systems', 'improved', 'study', 'pages'
 
 def notebooks()->list:
