@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['RESULTS', 'METHOD', 'MACHINERY', 'GROUND_FLOOR', 'TOOLS', 'ADD', 'HAND', 'USE', 'CARRY_ON', 'SETTINGS', 'read_code',
-           'plain', 'leading_words', 'module_of', 'exported_names', 'label_of', 'places', 'linked', 'reference_of',
-           'chapter', 'opened', 'results_page', 'Room', 'contents', 'room_page', 'stage', 'front_page', 'lay_out',
-           'book']
+           'plain', 'leading_words', 'last_heading', 'module_of', 'exported_names', 'label_of', 'places', 'linked',
+           'reference_of', 'chapter', 'opened', 'results_page', 'Room', 'contents', 'room_page', 'stage', 'front_page',
+           'lay_out', 'book']
 
 # %% ../../nbs/pages/11_book.ipynb #4577314f
 import importlib
@@ -45,6 +45,14 @@ def leading_words(
     "What a picture shows, in the words that lead to it"
     sentences = re.split(r'(?<=[.:!?]) ', plain(markdown))
     return sentences[-1].rstrip(':') or heading
+
+# %% ../../nbs/pages/11_book.ipynb #40ad4c7a
+def last_heading(
+    markdown:str # Of a cell
+)->str: # Empty where it has none
+    "The last heading of a text, without its marks"
+    found = re.findall(r'^#+ (.+)$', markdown, re.M)
+    return plain(found[-1]) if found else ''
 
 # %% ../../nbs/pages/11_book.ipynb #dfecbad8
 def module_of(
@@ -168,12 +176,12 @@ def results_page(
     "An executed page for a reader: its computed sentences as text, its code folded at the end"
     import nbformat
     nb = nbformat.read(path, 4)
-    cells,before,heading = [],'',title_of(path)
+    cells,heading = [],title_of(path)
     code = [read_code(c.source) for c in nb.cells if c.cell_type == 'code']
     for cell in nb.cells:
         for part in [cell] if cell.cell_type == 'markdown' else opened(cell):
-            if part.cell_type == 'markdown': before = part.source
-            else: _described(part, before, heading)
+            if part.cell_type == 'markdown': heading = last_heading(part.source) or heading
+            else: _described(part, '', heading)
             cells.append(part)
     cells.append(nbformat.v4.new_markdown_cell('## How this page is made'))
     folded = {'tags': ['hide-input']}
@@ -321,6 +329,7 @@ def lay_out(
     app = Sphinx(source, None, out, source.with_name('book.doctrees'), 'html', confoverrides=settings, status=None,
                  warning=said, parallel=os.cpu_count())
     app.build()
+    write_text(out/'_static'/'scripts'/'fontawesome.js', '// 1.5 MB for eleven icons; book.css has them as characters\n')
     if app.statuscode: raise InputError(f'{source}: Sphinx could not lay out the book; {said.getvalue()}')
     return [line for line in said.getvalue().splitlines() if line.strip()]
 
