@@ -20,7 +20,7 @@ class Slider:
     high:float
     rest:float    # Where it stands at first; the others stand there while one moves
     unit:str=''   # Behind the number
-    steps:int=9   # Pictures that are drawn beforehand
+    steps:int=7   # Pictures that are drawn beforehand
 
     @property
     def values(self)->np.ndarray: # (steps,)
@@ -32,7 +32,7 @@ class Slider:
 # %% ../nbs/06_sliders.ipynb #fa429a21
 def jpeg(
     drawn,         # uint8 (H, W, 3), or a matplotlib figure, which is closed
-    quality:int=85 # Of the JPEG
+    quality:int=80 # Of the JPEG
 )->bytes:
     "What was drawn, as the bytes of a JPEG"
     if hasattr(drawn, 'canvas'):
