@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import ROOT, InputError, cache_dir, need_file, write_text
-from .readme import GROUND, ROOMS, departures_page, notebooks, title_of
+from .readme import GROUND, ROOMS, START, departures_page, notebooks, title_of
 
 # %% ../../nbs/pages/11_book.ipynb #bf40bf8b
 _DIRECTIVE = re.compile(r'^#\|.*\n?', re.M)
@@ -263,7 +263,7 @@ def _stage_rooms(source, known):
     top = [p for p in chapters if p.parent == ROOT/'nbs']
     floor = [p for p in top if p.stem.partition('_')[2] in GROUND]
     write_text(source/'nbs'/'ground.md', room_page(GROUND_FLOOR, floor))
-    write_text(source/'nbs'/'tools.md', room_page(TOOLS, [p for p in top if p not in floor and p.stem != ADD]))
+    write_text(source/'nbs'/'tools.md', room_page(TOOLS, [p for p in top if p not in floor and p.stem not in (ADD, START)]))
 
 def stage(
     source:Path # A folder; what lies there is replaced
@@ -291,7 +291,7 @@ def front_page():
     nb = results_page(need_file(ROOT/'reports'/'findings.ipynb'))
     for cell in nb.cells: cell.source = re.sub(r'\]\((?=[\w-]+\.ipynb|figures/)', '](reports/', cell.source)
     tables = [contents(*(f'reports/{n}' for n in RESULTS), caption='Results'),
-              contents(*(f'book/{n}' for n in USE), 'nbs/tools', caption='Use it'),
+              contents(f'nbs/{START}', *(f'book/{n}' for n in USE), 'nbs/tools', caption='Use it'),
               contents(*(f'nbs/{n}/index' for n in METHOD), caption='The method, part by part'),
               contents(f'nbs/{ADD}', *(f'book/{n}' for n in CARRY_ON), 'reports/departures',
                        *(f'nbs/{n}/index' for n in MACHINERY), 'nbs/ground', caption='Carry it on')]
