@@ -263,7 +263,8 @@ def _stage_rooms(source, known):
     top = [p for p in chapters if p.parent == ROOT/'nbs']
     floor = [p for p in top if p.stem.partition('_')[2] in GROUND]
     write_text(source/'nbs'/'ground.md', room_page(GROUND_FLOOR, floor))
-    write_text(source/'nbs'/'tools.md', room_page(TOOLS, [p for p in top if p not in floor and p.stem not in (ADD, START)]))
+    tools = [p for p in top if p not in floor and p.stem not in (ADD, START)]
+    write_text(source/'nbs'/'tools.md', room_page(TOOLS, tools))
 
 def stage(
     source:Path # A folder; what lies there is replaced
@@ -329,7 +330,8 @@ def lay_out(
     app = Sphinx(source, None, out, source.with_name('book.doctrees'), 'html', confoverrides=settings, status=None,
                  warning=said, parallel=os.cpu_count())
     app.build()
-    write_text(out/'_static'/'scripts'/'fontawesome.js', '// 1.5 MB for eleven icons; book.css has them as characters\n')
+    icons = out/'_static'/'scripts'/'fontawesome.js'
+    write_text(icons, '// 1.5 MB for eleven icons; book.css has them as characters\n')
     if app.statuscode: raise InputError(f'{source}: Sphinx could not lay out the book; {said.getvalue()}')
     return [line for line in said.getvalue().splitlines() if line.strip()]
 
