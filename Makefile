@@ -9,7 +9,7 @@ ARGS := --profile $(PROFILE) --seed $(SEED) $(if $(CLIPS),--clips $(CLIPS)) $(if
 GRID_ARGS := $(strip --profile $(PROFILE) $(if $(CLIPS),--clips $(CLIPS)) $(if $(WORKERS),--workers $(WORKERS)) \
                      $(if $(SCHEDULER),--scheduler $(SCHEDULER)))
 
-.PHONY: help table1 gallery grid reports ablation claims test test-fast moving lab data bench export notebooks \
+.PHONY: help table1 gallery grid reports ablation claims book test test-fast moving lab data bench export notebooks \
         clean-runs
 help:            ## This list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## ?/\t/' | expand -t 18
@@ -42,6 +42,9 @@ ablation: .venv/installed ## Render reports/ablation.html from the stored rows
 claims: .venv/installed  ## Render reports/claims.html, every claim and its verdict, from the stored rows
 	$(BIN)/facestudy reports claims
 
+book: .venv/installed   ## Every page and notebook as one site, _site/index.html
+	$(BIN)/facestudy book
+
 test: .venv/installed   ## All tests: notebooks, package, smoke study twice
 	$(BIN)/python -m pytest -q -n 2 tests
 
@@ -52,8 +55,8 @@ moving: .venv/installed ## The README's moving pictures, from the released weigh
 	$(BIN)/python -c 'from facestudy.pages.moving import readme_picture; print(readme_picture())'
 	$(BIN)/python -c 'from facestudy.puppet import whole_picture; print(whole_picture("data/checkpoints/wild/improved.safetensors"))'
 
-lab: .venv/installed    ## JupyterLab on nbs/
-	$(BIN)/jupyter lab --notebook-dir=nbs
+lab: .venv/installed    ## JupyterLab, with "Start here" open
+	$(BIN)/jupyter lab --notebook-dir=nbs nbs/00_start_here.ipynb
 
 data: .venv/installed   ## Fetch the embedded clips
 	$(BIN)/facestudy data

@@ -10,7 +10,7 @@ __all__ = ['app', 'EXAMPLES', 'Device', 'System', 'Weights', 'Photo', 'Driving',
            'Minutes', 'Nice', 'Threads', 'StudyReleased', 'ReportReleased', 'ReportFolder', 'say', 'told_plainly',
            'command', 'main', 'find_system', 'animate', 'puppet', 'reconstruct', 'import_first_order', 'prepare',
            'data', 'parametric', 'gallery', 'beside_others', 'recipe_fields', 'chosen_clips', 'train', 'study',
-           'release', 'report', 'ablation', 'reports', 'bench']
+           'release', 'report', 'ablation', 'reports', 'book', 'bench']
 
 # %% ../nbs/11_cli.ipynb #8508a94a
 import contextlib, functools, signal, sys, warnings
@@ -123,7 +123,7 @@ def find_system(
     weights=None # 'study' or 'wild': these released weights; None: what was trained here, else wild, else study ones
 )->Path: # Its file
     "The checkpoint that a person means. Raises `InputError` when there is none"
-    if Path(what).suffix or Path(what).exists(): return Path(what)
+    if Path(what).suffix or Path(what).is_file(): return Path(what)
     from facestudy.core import InputError
     (runs,smoke),released = _runs_of(str(what)),_released(what)
     if weights and weights not in released:
@@ -575,14 +575,23 @@ def ablation(
          'the pages that were finished are kept, and the same command starts again.')
 def reports(
     names:Annotated[list[str], typer.Argument(metavar='NAME...', show_default=False,
-                                              help='table1, table1-errors, table1_anatomy, ablation, claims, '
-                                                   'comparison or gallery (default: all)')]=(),
+                                              help='findings, table1, table1-errors, table1_anatomy, ablation, '
+                                                   'claims, comparison, gallery or costs (default: all)')]=(),
     folder:Annotated[str|None, typer.Option(metavar='DIR',
                                             help='where the rows lie and the pages go (default: reports)')]=None,
 ):
     "Render pages from stored rows, measuring nothing."
     from facestudy.pages.report import reports
     for name,page in reports(names, folder).items(): print(f'{name}: {page}' if isinstance(page, str) else page)
+
+# %% ../nbs/11_cli.ipynb #30334f27
+@command('book', 'facestudy book', 'the site is half made, and the same command makes it anew.')
+def book(
+    out:Annotated[str|None, typer.Option(metavar='DIR', help='folder of the site (default: _site)')]=None,
+):
+    "Lay out every page and notebook as one site."
+    from facestudy.pages.book import book
+    print(book(out))
 
 # %% ../nbs/11_cli.ipynb #a0aa0eff
 @command('bench', 'facestudy bench --profiles quick,paper', 'nothing was written, and the same command starts again.')

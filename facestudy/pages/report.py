@@ -133,6 +133,8 @@ class Page:
 
 # %% ../../nbs/pages/09_report.ipynb #faa5b4d0
 PAGES = {
+    'findings': Page('findings', {'results': 'ablation.runs.csv', 'rows': 'table1.rows.csv',
+                                  'takes': 'table1.takes.csv'}),
     'table1': Page('table1', {'rows': 'table1.rows.csv', 'runs': 'table1.runs.json'}, frames=True),
     'table1-errors': Page('errors', {'rows': 'table1.rows.csv'}, frames=True),
     'table1_anatomy': Page('table1_anatomy', {'rows': 'table1.rows.csv'}, fold=True),
@@ -140,6 +142,7 @@ PAGES = {
     'claims': Page('claims', {'results': 'ablation.runs.csv'}, fold=True),
     'comparison': Page('comparison', {'rows': 'comparison.rows.csv', 'frames': 'comparison.npz'}),
     'gallery': Page('gallery', {}),
+    'costs': Page('costs', {'rows': 'table1.rows.csv', 'bench': 'bench.csv'}),
 }
 
 # %% ../../nbs/pages/09_report.ipynb #39d5452d
