@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['KEY', 'BASE', 'TILE', 'BAND', 'LEVEL', 'SIZES', 'ENOUGH', 'WINDOW', 'PLACES', 'USUAL', 'CHANGES', 'tile', 'pattern',
-           'marked', 'grey', 'whitened', 'match', 'score', 'made_tags', 'Found', 'find_mark', 'changed', 'survey',
-           'wrong_keys', 'losses']
+           'marked', 'grey', 'whitened', 'laid_over', 'fits', 'score', 'made_tags', 'Found', 'find_mark', 'changed',
+           'survey', 'wrong_keys', 'losses']
 
-# %% ../nbs/07_mark.ipynb #2386403f
+# %% ../nbs/07_mark.ipynb #12b583e7
 import tempfile
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,19 +72,20 @@ def marked(
         more,less = _steps(*im.shape[:2])
         yield cv2.subtract(cv2.add(im, more), less)          # both stop at 0 and 255
 
-# %% ../nbs/07_mark.ipynb #36f50651
+# %% ../nbs/07_mark.ipynb #3d95a3a3
 def grey(
     im:np.ndarray # uint8 (H, W, 3)
-)->np.ndarray: # float32, the shorter side BASE
+)->np.ndarray: # uint8, the shorter side BASE
     "A frame without colour, in the units of the pattern"
-    return resize(cv2.cvtColor(im, cv2.COLOR_RGB2GRAY), _base_size(*im.shape[:2])).astype(np.float32)
+    return resize(cv2.cvtColor(im, cv2.COLOR_RGB2GRAY), _base_size(*im.shape[:2]))
 
 _NEAR = 7 # Waves, up and down and to both sides, that are compared with each other
 
 def whitened(
-    mean:np.ndarray # As `grey`, of one frame or averaged over many
-)->np.ndarray: # float32, the same shape
-    "What is left of a picture when everything expected is divided out"
+    frames # As `grey`, at least one
+)->np.ndarray: # float32, the same height and width
+    "What is left of the average of frames when everything expected is divided out"
+    mean = np.mean(frames, 0, dtype=np.float32)
     fine = mean-cv2.GaussianBlur(mean, (0, 0), 2)
     spread = np.sqrt(cv2.GaussianBlur(fine*fine, (0, 0), 3))
     waves = np.fft.fft2(fine/(spread+.5)**2)                 # half a grey level: what rounding leaves of a flat place
@@ -92,7 +93,7 @@ def whitened(
     power = cv2.blur(power, (_NEAR, _NEAR))[_NEAR//2:-(_NEAR//2), _NEAR//2:-(_NEAR//2)]
     return np.fft.ifft2(waves/np.sqrt(power+1e-12)).real.astype(np.float32)
 
-# %% ../nbs/07_mark.ipynb #0af346c5
+# %% ../nbs/07_mark.ipynb #37e8ccaf
 SIZES = np.arange(.7, 1.101, .01) # The shorter side now, as a share of what it was
 
 def _folded(white):
@@ -101,27 +102,32 @@ def _folded(white):
     white = np.pad(white, ((0, -h%TILE), (0, -w%TILE)))
     return white.reshape(-1, TILE, white.shape[1]//TILE, TILE).sum((0, 2))
 
-def match(
-    white:np.ndarray, # As `whitened`
-    size:float,       # As in `SIZES`
+def laid_over(
+    white:np.ndarray # As `whitened`
+)->np.ndarray: # complex (S, TILE, TILE//2+1)
+    "The picture at each of S `SIZES`, laid over one tile, as waves"
+    at_sizes = (cv2.resize(white, None, fx=size, fy=size, interpolation=cv2.INTER_LINEAR) for size in SIZES)
+    return np.stack([np.fft.rfft2(_folded(picture)) for picture in at_sizes])
+
+def fits(
+    waves:np.ndarray, # As `laid_over`
     key:int=KEY
-)->np.ndarray: # (TILE, TILE): standard deviations, for each shift of the tile
+)->np.ndarray: # (S, TILE, TILE): standard deviations, for each size and each shift of the tile
     "How well the tile fits at each place"
-    at_size = cv2.resize(white, None, fx=size, fy=size, interpolation=cv2.INTER_LINEAR)
-    fit = np.fft.irfft2(np.fft.rfft2(_folded(at_size))*np.fft.rfft2(tile(key)).conj())
-    return fit/fit.std()
+    fit = np.fft.irfft2(waves*np.fft.rfft2(tile(key)).conj())
+    return fit/np.maximum(fit.std((1, 2), keepdims=True), 1e-9)   # of a picture of one colour nothing at all is left
 
 def score(
-    white:np.ndarray, # As `whitened`
+    frames,     # As `grey`, at least one
     key:int=KEY
 )->float: # Standard deviations
-    "How far the best place and size stand out"
-    return max(float(match(white, size, key).max()) for size in SIZES)
+    "How far the best place and size stand out in the average of frames"
+    return float(fits(laid_over(whitened(frames)), key).max())
 
 # %% ../nbs/07_mark.ipynb #0081f760
 ENOUGH = 6.5 # Score from which on a mark counts as found
 
-# %% ../nbs/07_mark.ipynb #9fa56b6a
+# %% ../nbs/07_mark.ipynb #f42870ea
 WINDOW = 100 # Frames that are averaged: the face moves meanwhile, and the mark does not
 PLACES = 6   # Places of a long video that are looked at
 _MADE = 'Made with facestudy'
@@ -140,7 +146,7 @@ class Found(NamedTuple):
     @property
     def sentence(self)->str:
         "The same for people"
-        score = f'score {self.score:.1f}, {ENOUGH} is enough'
+        score = f'score {self.score:.1f}; a mark has {ENOUGH} or more'
         if self.mark:
             also = 'and its header says so too' if self.comment else 'while its header does not say so'
             return f'made by facestudy: its picture carries the mark ({score}), {also}.'
@@ -167,7 +173,7 @@ def find_mark(
     if progress: places = bar(places, desc='look for the mark', unit='place')
     for frames in filter(None, places):
         looked += len(frames)
-        best = max(best, score(whitened(np.mean(frames, 0))))
+        best = max(best, score(frames))
         if best >= ENOUGH: break
     comment = video.tags.get('comment', '')
     return Found(best >= ENOUGH, best, looked, comment if comment.startswith(_MADE) else '')
@@ -208,7 +214,7 @@ def changed(
     change,crf = CHANGES[name]
     write_video(out, change(frames, fps), fps, crf=crf)
 
-# %% ../nbs/07_mark.ipynb #0cdb367c
+# %% ../nbs/07_mark.ipynb #a48b1dd1
 def _row(kind, number, change, path):
     found = find_mark(path, progress=False)
     return dict(kind=kind, number=number, change=change, frames=found.frames, trials=1, found=int(found.mark),
@@ -240,8 +246,8 @@ def wrong_keys(
     rows = []
     for number,path in enumerate(paths):
         frames = [grey(im) for im in islice(Video(path), WINDOW)]
-        white = whitened(np.mean(frames, 0))
-        scores = np.array([score(white, KEY+i) for i in range(1, n+1)])
+        waves = laid_over(whitened(frames))
+        scores = np.array([fits(waves, KEY+i).max() for i in range(1, n+1)])
         rows.append(dict(kind='other key', number=number, change='none', frames=len(frames), trials=n,
                          found=int((scores >= ENOUGH).sum()), score=round(scores.max(), 2)))
     return pd.DataFrame(rows)
