@@ -86,7 +86,7 @@ def whitened(
 )->np.ndarray: # float32, the same height and width
     "What is left of the average of frames when everything expected is divided out"
     mean = np.mean(frames, 0, dtype=np.float32)
-    fine = mean-cv2.GaussianBlur(mean, (0, 0), 2)
+    fine = mean-cv2.GaussianBlur(mean, (0, 0), 2)            # 2 and 3: narrower than the longest wave, 16
     spread = np.sqrt(cv2.GaussianBlur(fine*fine, (0, 0), 3))
     waves = np.fft.fft2(fine/(spread+.5)**2)                 # half a grey level: what rounding leaves of a flat place
     power = np.pad(np.abs(waves)**2, _NEAR//2, mode='wrap')
