@@ -23,6 +23,7 @@ from .core import (InputError, ahead, atomic, explain_os_error, need_file, pick_
                             sha256, short_hash, to_tensor, write_text)
 from .data.clips import MARGIN, square_around
 from .data.landmarks import Track, all_faces, detect_faces, track_face
+from .mark import made_tags, marked
 from .measure.metrics import PSNR_CAP, psnr, ssim
 from .media import LIMIT, Video, read_image, resize, write_video
 from .method.steer import KEPT, Steer
@@ -365,7 +366,8 @@ def animate_photo(
     device='auto',      # As `pick_device` takes it
     progress:bool=True, # Show bars
     crop=False,         # Only the square around the face; else the whole photo
-    face:int=None       # Which face, as `find_source` takes it
+    face:int=None,      # Which face, as `find_source` takes it
+    watermark=True      # Put the invisible mark into the picture
 )->Report: # out, frames, fps, size, height, width, audio, faces, warnings; `size` is the side of the animated square
     "Animate a photo by a driving video. Raises `InputError` for input that cannot be used, and then leaves no file"
     out = check_output(out, (photo, driving))
@@ -384,7 +386,8 @@ def animate_photo(
         frames = _finish(frames, superres and superres.to(device), size if crop else None)
         if whole: frames = map(whole.paste, frames)
         if progress: frames = bar(frames, desc='animate', total=len(film), unit='frame')
-        audio = write_video(out, frames, film.video.fps, audio_from=driving)
+        if watermark: frames = marked(frames)
+        audio = write_video(out, frames, film.video.fps, audio_from=driving, tags=made_tags())
     side = (size if crop else None) or drawn*(superres.scale if superres else 1)
     height,width = (side, side) if crop else source.photo.shape[:2]
     return Report(out=str(out), frames=len(film), fps=film.video.fps, size=side, height=height, width=width,

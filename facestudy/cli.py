@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['app', 'EXAMPLES', 'Device', 'System', 'Weights', 'Photo', 'Driving', 'Multiplier', 'Keep', 'Reference', 'CalmDown',
-           'Absolute', 'SuperRes', 'Side', 'Crop', 'FaceNumber', 'TruthSide', 'Checkpoint', 'Configuration', 'Imported',
-           'Geometry', 'ImageSide', 'Workers', 'Videos', 'Prepared', 'Metadata', 'Folder', 'Profile', 'Clips',
-           'Parametric', 'Licences', 'Wild', 'Seed', 'Start', 'Steps', 'Fields', 'Systems', 'Extra', 'Trainable',
-           'Minutes', 'Nice', 'Threads', 'StudyReleased', 'ReportReleased', 'ReportFolder', 'say', 'told_plainly',
-           'command', 'main', 'find_system', 'animate', 'puppet', 'reconstruct', 'import_first_order', 'prepare',
-           'data', 'parametric', 'gallery', 'beside_others', 'recipe_fields', 'chosen_clips', 'train', 'study',
-           'release', 'report', 'ablation', 'reports', 'book', 'bench']
+           'Absolute', 'SuperRes', 'Side', 'Crop', 'FaceNumber', 'Mark', 'TruthSide', 'Checkpoint', 'Configuration',
+           'Imported', 'Geometry', 'ImageSide', 'Workers', 'Videos', 'Prepared', 'Metadata', 'Folder', 'Profile',
+           'Clips', 'Parametric', 'Licences', 'Wild', 'Seed', 'Start', 'Steps', 'Fields', 'Systems', 'Extra',
+           'Trainable', 'Minutes', 'Nice', 'Threads', 'StudyReleased', 'ReportReleased', 'ReportFolder', 'say',
+           'told_plainly', 'command', 'main', 'find_system', 'animate', 'puppet', 'reconstruct', 'check',
+           'import_first_order', 'prepare', 'data', 'parametric', 'gallery', 'beside_others', 'recipe_fields',
+           'chosen_clips', 'train', 'study', 'release', 'report', 'ablation', 'reports', 'book', 'bench']
 
 # %% ../nbs/11_cli.ipynb #8508a94a
 import contextlib, functools, signal, sys, warnings
@@ -83,7 +83,7 @@ def _stop(*_): raise KeyboardInterrupt
 
 def main(
     argv=None # Arguments; None takes the command line's
-)->int: # Exit code: 0 done, 1 bad input, 2 wrong usage, 130 stopped
+)->int: # Exit code: 0 done, 1 bad input, 2 wrong usage, 3 looked for and not found, 130 stopped
     "Run a sub-command"
     with contextlib.suppress(ValueError): signal.signal(signal.SIGTERM, _stop)     # only the main thread may
     try: app(argv, prog_name='facestudy')
@@ -166,6 +166,8 @@ Side = Annotated[int|None, typer.Option(metavar='PX', help='longest side of the 
 Crop = Annotated[bool, typer.Option('--crop', help='write the square around the face (default: the whole photo)')]
 FaceNumber = Annotated[int|None, typer.Option('--face', metavar='N',
                                               help='which face of the photo, 1 being the largest (default: that one)')]
+Mark = Annotated[bool, typer.Option('--watermark/--no-watermark', help='mark the picture, invisibly, as made by '
+                                                                        'facestudy; `facestudy check` finds it')]
 TruthSide = Annotated[int|None, typer.Option('--size', metavar='PX',
                       help="side of the frames and of the truth they are compared with (default: the system's own)")]
 
@@ -173,6 +175,9 @@ TruthSide = Annotated[int|None, typer.Option('--size', metavar='PX',
 def _made(r):
     "What a report says of its video"
     return f'{r["out"]}: {r["frames"]} frames of {r["width"]}x{r["height"]} px at {r["fps"]:.4g} frames/s'
+
+_NOT_MARKED = ('this video carries no invisible mark, so only its header says that it was made, and most sites remove '
+               'headers; please tell people yourself.')
 
 @command('animate', 'facestudy animate --source me.jpg --driving talk.mp4 --out me_talking.mp4',
          'nothing was written, and the same command starts again.')
@@ -191,13 +196,16 @@ def animate(
     keep:Keep='all',
     reference:Reference='auto',
     calm:CalmDown=True,
+    watermark:Mark=True,
     device:Device='auto',
 ):
     "Animate a photo with a driving video."
     from facestudy.animate import Follow, animate_photo
     follow = Follow(not absolute, multiplier, keep, reference, calm)
     file = find_system(system, weights)
-    r = animate_photo(source, driving, out, file, follow, superres, size, device, crop=crop, face=face)
+    r = animate_photo(source, driving, out, file, follow, superres, size, device, crop=crop, face=face,
+                      watermark=watermark)
+    if not watermark: say(_NOT_MARKED)
     sound = 'with' if r['audio'] else 'without'
     print(f'{_made(r)}, {sound} sound, made by {file}')
 
@@ -220,6 +228,7 @@ def puppet(
     crop:Crop=False,
     face:FaceNumber=None,
     multiplier:Multiplier=1.,
+    watermark:Mark=True,
     device:Device='auto',
 ):
     "Move a photo by a table of expressions."
@@ -232,7 +241,8 @@ def puppet(
     moves = puppets.read_motion(motion, fps)
     follow = Follow(multiplier=multiplier, reference=0)
     r = puppets.puppet(source, puppets.mirrored(moves) if mirror else moves, out, file, follow, size=size,
-                       device=device, crop=crop, face=face)
+                       device=device, crop=crop, face=face, watermark=watermark)
+    if not watermark: say(_NOT_MARKED)
     print(f'{_made(r)}, made by {file}')
 
 # %% ../nbs/11_cli.ipynb #3afd648f
@@ -258,6 +268,17 @@ def reconstruct(
               f'(mean per clip, then over clips), made by {file}')
     if r['failed']: say(f'{len(r["failed"])} of {r["clips"]+len(r["failed"])} clips could not be used.')
     return int(bool(r['failed']))
+
+# %% ../nbs/11_cli.ipynb #24848a1a
+@command('check', 'facestudy check me_talking.mp4', 'nothing was written, and the same command starts again.')
+def check(
+    video:Annotated[str, typer.Argument(metavar='VIDEO', help='video or picture; exit code 0: marked, 3: not marked')],
+):
+    "Tell whether a video carries the mark of facestudy."
+    from facestudy.mark import find_mark
+    found = find_mark(video)
+    print(f'{video}: {found.sentence}')
+    return 0 if found.mark else 3
 
 # %% ../nbs/11_cli.ipynb #91905849
 Checkpoint = Annotated[str, typer.Argument(metavar='CHECKPOINT',

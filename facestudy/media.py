@@ -156,6 +156,7 @@ class Video:
             if frame is None:
                 raise InputError(f'{self.path}: no frame of this video can be decoded; fetch or record it again.')
             self.start = float(frame.time or 0)
+            self.tags = dict(c.metadata)
             self._shape = _fit(frame.height, frame.width, self.path)
             self.size = self._rgb(frame).shape[:2]
 
@@ -170,6 +171,16 @@ class Video:
         im = frame.to_ndarray(format='rgb24', height=h, width=w)
         m = [bytes(o) for o in frame.side_data if o.type.name == 'DISPLAYMATRIX']
         return _upright(im, np.frombuffer(m[0], np.int32)) if m else im
+
+    def after(self,
+        seconds # From the first frame on
+    )->Iterator[np.ndarray]:
+        "Frames from the last key frame before a time on; none where the file cannot jump. Flaws are not told"
+        import av
+        with _open(self.path) as c:
+            try: c.seek(round((self.start+seconds)*1e6))              # microseconds
+            except av.FFmpegError: return
+            for frame in _decode(c, c.streams.video[0], []): yield self._rgb(frame)
 
     def __iter__(self)->Iterator[np.ndarray]:
         "Frames from the first; warns and sets `truncated` when the file is damaged on the way"
@@ -281,7 +292,8 @@ def write_video(
     fps:float,       # Frames per second, > 0
     audio_from=None, # A file whose sound goes under the video, cut at the video's end
     crf:int=16,      # H.264 quality, 0 (lossless) to 51; 16 is hard to tell from the original
-    lossless=False   # Visually lossless, every pixel with its own colour: for files that are measured
+    lossless=False,  # Visually lossless, every pixel with its own colour: for files that are measured
+    tags=None        # Text for the file's header by name: 'title', 'comment'
 )->bool: # Was there sound to keep?
     "Write an mp4, whole or not at all. Raises `InputError` when it cannot be written or there is no frame"
     import av
@@ -289,6 +301,7 @@ def write_video(
     if audio_from is not None: need_file(audio_from)
     with atomic(path) as tmp, av.open(str(tmp), 'w', format='mp4', options={'movflags': '+faststart'}) as c:
         pictures,sound = _picture_stream(c, fps, crf, lossless),None
+        c.metadata.update(tags or {})
         for i,im in enumerate(frames):
             im = _even(np.asarray(im))
             if i == 0:

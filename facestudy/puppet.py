@@ -113,7 +113,7 @@ def puppet(
     system,            # A trained system, or the path of its checkpoint
     follow=Follow(reference=0), # As `animate_photo`
     progress=True,     # Show bars
-    **kw               # `size`, `device`, `crop`, `face` of `animate_photo`
+    **kw               # `size`, `device`, `crop`, `face`, `watermark` of `animate_photo`
 )->Report: # As `animate_photo`
     "A photo makes a motion. The first frame is the photo at rest. Raises `InputError` for input that cannot be used"
     check_output(out, (photo,))
@@ -156,7 +156,7 @@ def whole_picture(
     with tempfile.TemporaryDirectory() as d:
         photo,film = Path(d)/'photo.png',Path(d)/'film.mp4'
         Image.fromarray(astronaut()).save(photo)
-        puppet(photo, motion, film, system, progress=False)
+        puppet(photo, motion, film, system, progress=False, watermark=False)     # a figure of the study
         actor = [resize(im, side//3) for im in act(motion, progress=False)]
         frames = [resize(im, side) for im in Video(film)]
     for im,small in zip(frames, actor): im[-len(small):, :len(small)] = small    # who makes the motion, in the corner
