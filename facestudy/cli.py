@@ -166,8 +166,9 @@ Side = Annotated[int|None, typer.Option(metavar='PX', help='longest side of the 
 Crop = Annotated[bool, typer.Option('--crop', help='write the square around the face (default: the whole photo)')]
 FaceNumber = Annotated[int|None, typer.Option('--face', metavar='N',
                                               help='which face of the photo, 1 being the largest (default: that one)')]
-Engine = Annotated[Literal['auto', 'torch', 'onnx'], typer.Option(help='what runs the system on a CPU: PyTorch, or ONNX '
-                   'Runtime after `facestudy export`; auto: the one that was faster when it was exported here, else PyTorch')]
+Engine = Annotated[Literal['auto', 'torch', 'onnx'], typer.Option(
+                   help='what runs the system on a CPU: PyTorch, or ONNX Runtime after `facestudy export`; auto: what '
+                        'was faster when it was exported here, else PyTorch')]
 TruthSide = Annotated[int|None, typer.Option('--size', metavar='PX',
                       help="side of the frames and of the truth they are compared with (default: the system's own)")]
 

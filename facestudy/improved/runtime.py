@@ -228,7 +228,8 @@ def drawn_without(
     "One frame in the pose of another by the three graphs alone, as somebody without PyTorch draws it"
     seen,canvas = (resize_to(photo[None], n) for n in (system.looks_at, size))
     none = torch.full((1, 4), torch.nan)
-    (points,marks),there = graphs.run('find', seen, none),graphs.run('find', resize_to(frame[None], system.looks_at), none)
+    points,marks = graphs.run('find', seen, none)
+    there = graphs.run('find', resize_to(frame[None], system.looks_at), none)
     smooth = Moves({'marks': marks}, {'marks': there[1]}, system.use_spline).smooth
     sharp = canvas if size > system.looks_at else seen
     frame,near = resize_to(seen, FRAME),resize_to(seen, _near(system))
