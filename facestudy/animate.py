@@ -23,6 +23,7 @@ from .core import (InputError, ahead, atomic, explain_os_error, need_file, pick_
                             sha256, short_hash, to_tensor, write_text)
 from .data.clips import MARGIN, square_around
 from .data.landmarks import Track, all_faces, detect_faces, track_face
+from .improved.runtime import on_engine
 from .mark import made_tags, marked
 from .measure.metrics import PSNR_CAP, psnr, ssim
 from .media import LIMIT, Video, read_image, resize, write_video
@@ -367,12 +368,14 @@ def animate_photo(
     progress:bool=True, # Show bars
     crop=False,         # Only the square around the face; else the whole photo
     face:int=None,      # Which face, as `find_source` takes it
-    watermark=True      # Put the invisible mark into the picture
-)->Report: # out, frames, fps, size, height, width, audio, faces, warnings; `size` is the side of the animated square
+    watermark=True,     # Put the invisible mark into the picture
+    engine='auto'       # What runs the system on a CPU, as `on_engine` takes it
+)->Report: # out, frames, fps, size, height, width, audio, faces, engine, warnings; `size`: side of the animated square
     "Animate a photo by a driving video. Raises `InputError` for input that cannot be used, and then leaves no file"
     out = check_output(out, (photo, driving))
     check_size(size)
     system,device = _ready(system, device)
+    system,engine = on_engine(system, device, engine, system_digest(system))
     if isinstance(superres, (str, Path)): superres = load_net(superres, 'superres')
     longest = None if crop else size or LONGEST
     with noted() as notes, torch.no_grad():
@@ -391,7 +394,7 @@ def animate_photo(
     side = (size if crop else None) or drawn*(superres.scale if superres else 1)
     height,width = (side, side) if crop else source.photo.shape[:2]
     return Report(out=str(out), frames=len(film), fps=film.video.fps, size=side, height=height, width=width,
-                  audio=audio, faces=len(source.boxes), warnings=notes)
+                  audio=audio, faces=len(source.boxes), engine=engine, warnings=notes)
 
 # %% ../nbs/08_animate.ipynb #007c8d55
 def reconstruct_clip(

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['app', 'EXAMPLES', 'Device', 'System', 'Weights', 'Photo', 'Driving', 'Multiplier', 'Keep', 'Reference', 'CalmDown',
-           'Absolute', 'SuperRes', 'Side', 'Crop', 'FaceNumber', 'Mark', 'TruthSide', 'Checkpoint', 'Configuration',
-           'Imported', 'Geometry', 'ImageSide', 'Workers', 'Videos', 'Prepared', 'Metadata', 'Folder', 'Profile',
-           'Clips', 'Parametric', 'Licences', 'Wild', 'Seed', 'Start', 'Steps', 'Fields', 'Systems', 'Extra',
+           'Absolute', 'SuperRes', 'Side', 'Crop', 'FaceNumber', 'Mark', 'Engine', 'TruthSide', 'Checkpoint',
+           'Configuration', 'Imported', 'Geometry', 'ImageSide', 'Workers', 'Videos', 'Prepared', 'Metadata', 'Folder',
+           'Profile', 'Clips', 'Parametric', 'Licences', 'Wild', 'Seed', 'Start', 'Steps', 'Fields', 'Systems', 'Extra',
            'Trainable', 'Minutes', 'Nice', 'Threads', 'StudyReleased', 'ReportReleased', 'ReportFolder', 'say',
-           'told_plainly', 'command', 'main', 'find_system', 'animate', 'puppet', 'reconstruct', 'check',
+           'told_plainly', 'command', 'main', 'find_system', 'animate', 'export', 'puppet', 'reconstruct', 'check',
            'import_first_order', 'prepare', 'data', 'parametric', 'gallery', 'beside_others', 'recipe_fields',
            'chosen_clips', 'train', 'study', 'release', 'report', 'ablation', 'reports', 'book', 'bench']
 
@@ -168,10 +168,15 @@ FaceNumber = Annotated[int|None, typer.Option('--face', metavar='N',
                                               help='which face of the photo, 1 being the largest (default: that one)')]
 Mark = Annotated[bool, typer.Option('--watermark/--no-watermark', help='mark the picture, invisibly, as made by '
                                                                         'facestudy; `facestudy check` finds it')]
+Engine = Annotated[Literal['auto', 'torch', 'onnx'], typer.Option(
+                   help='what runs the system on a CPU: PyTorch, or ONNX Runtime after `facestudy export`; auto: what '
+                        'was faster when it was exported here, else PyTorch')]
 TruthSide = Annotated[int|None, typer.Option('--size', metavar='PX',
                       help="side of the frames and of the truth they are compared with (default: the system's own)")]
 
 # %% ../nbs/11_cli.ipynb #f0280d81
+_ENGINE = {'torch': 'PyTorch', 'onnx': 'ONNX Runtime'}
+
 def _made(r):
     "What a report says of its video"
     return f'{r["out"]}: {r["frames"]} frames of {r["width"]}x{r["height"]} px at {r["fps"]:.4g} frames/s'
@@ -198,16 +203,38 @@ def animate(
     calm:CalmDown=True,
     watermark:Mark=True,
     device:Device='auto',
+    engine:Engine='auto',
 ):
     "Animate a photo with a driving video."
     from facestudy.animate import Follow, animate_photo
     follow = Follow(not absolute, multiplier, keep, reference, calm)
     file = find_system(system, weights)
     r = animate_photo(source, driving, out, file, follow, superres, size, device, crop=crop, face=face,
-                      watermark=watermark)
+                      watermark=watermark, engine=engine)
     if not watermark: say(_NOT_MARKED)
     sound = 'with' if r['audio'] else 'without'
-    print(f'{_made(r)}, {sound} sound, made by {file}')
+    print(f'{_made(r)}, {sound} sound, made by {file} in {_ENGINE[r["engine"]]}')
+
+# %% ../nbs/11_cli.ipynb #8a843a35
+@command('export', 'facestudy export --system improved',
+         'files that are finished are kept, and the same command writes all of them again.')
+def export(
+    system:System='improved',
+    weights:Weights=None,
+    out:Annotated[str|None, typer.Option(metavar='DIR', help='folder for find.onnx, move.onnx and draw.onnx (default: '
+                                         'where animate looks for them)')]=None,
+    size:Annotated[int, typer.Option(metavar='PX', min=16, max=2048, help='side of what draw.onnx draws; the others '
+                                     'serve every side')]=256,
+):
+    "Write a system as ONNX files, and check and time them against PyTorch."
+    from facestudy.animate import check_folder, system_digest
+    from facestudy.improved.runtime import export_system
+    from facestudy.nets import load_net
+    file = find_system(system, weights)
+    net = load_net(file, 'system')
+    r = export_system(net, system_digest(net), out and check_folder(out), size)
+    print(f'{r["folder"]}: {file} as ONNX; on two rendered strangers at {size} px it differs from PyTorch by at most '
+          f'{r["difference"]:.1f}/255; frames/s: ONNX Runtime {r["onnx"]:.1f}, PyTorch {r["torch"]:.1f}')
 
 # %% ../nbs/11_cli.ipynb #49f60003
 @command('puppet', 'facestudy puppet --source me.jpg --motion take.csv --out me_moving.mp4',

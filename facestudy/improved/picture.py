@@ -35,13 +35,14 @@ class Moves:
     def __init__(self,
         source_kp,  # 'points' and 'marks' of the sources
         driving_kp, # The same of the driving frames
-        spline=True # Whether landmarks move the face in closed form
+        spline=True,# Whether landmarks move the face in closed form
+        smooth=None # (B, 64, 64, 2) that motion, where it is known already
     ):
         self.theirs,self.mine = (square_of(o['marks']) for o in (driving_kp, source_kp))  # squares
         self.p,self.q = into(source_kp['marks'], self.mine),into(driving_kp['marks'], self.theirs)
+        if smooth is None and spline: smooth = face_spline(self.p, self.q, FINE)
         grid = make_grid(FINE, FINE, self.q).expand(len(self.q), FINE, FINE, 2)
-        self.smooth = face_spline(self.p, self.q, FINE) if spline else grid
-        self.lines,self.own = drawing(self.q, FINE),drawing(self.p, FINE)
+        self.smooth = grid if smooth is None else smooth
 
     def proposed(self):
         "What the face proposes to the frame (B, 2, h, w, 2), and where its square is (B, 1, h, w)"
@@ -72,10 +73,12 @@ def find_motion(
     frame,      # (B, 3, 64, 64) sources
     near,       # (B, 3, H, W) sources, at most twice as large as the square's pixels
     source_kp,  # 'points' and 'marks'
-    driving_kp  # The same
+    driving_kp, # The same
+    smooth=None # As `Moves`
 )->Moves:
     "The motion of the frame (`coarse`, at 32 px) and of the square (`flow`, at 64 px)"
-    m = Moves(source_kp, driving_kp, system.use_spline)
+    m = Moves(source_kp, driving_kp, system.use_spline, smooth)
+    m.lines,m.own = drawing(m.q, FINE),drawing(m.p, FINE)
     m.coarse = system.frame_motion(resize_to(frame, COARSE), source_kp['points'], driving_kp['points'], *m.proposed())
     m.aligned = cut(near, m.mine, FINE)
     grid = make_grid(FINE, FINE, m.q).expand(len(m.q), FINE, FINE, 2)

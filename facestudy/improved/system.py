@@ -107,14 +107,19 @@ class Improved(KeypointSystem):
         marks = self.looker(torch.cat([pairs.source, pairs.driving]), faces)
         return plain_batch(pairs.source, pairs.driving, *marks.chunk(2))
 
+    def moves(self, frame, near, sharp, source_kp, driving_kp, smooth=None):
+        "`Moves` with paint, as `find_motion` and `paint` take them"
+        m = find_motion(self, frame, near, source_kp, driving_kp, smooth)
+        paint(self, frame, sharp, m)
+        return m
+
     def render(self, source, source_kp, driving_kp, canvas=None):
         "(B, 3, S, S) output frames; with a canvas as large as that, and where it has a window it is kept to"
         canvas = resize_to(source, self.size) if canvas is None else canvas
         canvas,window = canvas[:, :3],canvas[:, 3:] if canvas.shape[1] > 3 else None
         sharp = canvas if canvas.shape[-1] > source.shape[-1] else source
         frame,near = resize_to(source, FRAME),resize_to(source, min(2*FINE, source.shape[-1]))
-        m = find_motion(self, frame, near, source_kp, driving_kp)
-        paint(self, frame, sharp, m)
+        m = self.moves(frame, near, sharp, source_kp, driving_kp)
         size,few = canvas.shape[-1],[slice(i, i+_FEW) for i in range(0, len(m.q), _FEW)]
         def drawn(o):
             keeps = None if window is None else window[o]
