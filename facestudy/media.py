@@ -176,7 +176,7 @@ def _url(path):
 def _open(path, what='video'):
     "The file as a PyAV container. Raises `InputError`"
     import av
-    options = {'protocol_whitelist': 'file', 'max_pixels': str(MOST)}
+    options = {'protocol_whitelist': 'file', 'max_pixels': str(MOST)}        # decoders look into the file already
     try: c = av.open(_url(path), metadata_errors='ignore', options=options)
     except (av.FFmpegError, OSError, ValueError) as e:
         raise InputError(f'{path}: this is no {what} that can be read, or it is damaged ({_reason(e)}); '
@@ -256,7 +256,8 @@ def _densest(stamps):
     steps = np.diff(np.unique(stamps))
     if not len(steps): return None
     fast = np.quantile(steps, .2)                      # some steps are shorter by accident
-    return 1/float(steps[steps < 1.5*fast].mean())     # a mean, since Matroska rounds to milliseconds
+    usual = (.6*fast < steps) & (steps < 1.5*fast)
+    return 1/float(steps[usual].mean())                # a mean, since Matroska rounds to milliseconds
 
 # %% ../nbs/04_media.ipynb #aca2234e
 class _Clock(NamedTuple):
@@ -270,7 +271,7 @@ class _Clock(NamedTuple):
         t = i/self.counted if self.counted else frame.time
         if t is None: return None
         if not self.counted: t -= self.start
-        return int(t*self.fps+.55)                     # not .5: half a tick, as when thinned out, must not waver
+        return int(t*self.fps+.45)                     # not .5: half a tick, as when thinned out, must not waver
 
     def ticks(self, frames):
         "Yields (frame, number of ticks for which it is seen)"
@@ -279,7 +280,7 @@ class _Clock(NamedTuple):
             tick = self._tick(i, frame)
             tick = at+1 if tick is None else tick-shift
             if held is None: held,at,shift = frame,0,tick
-            elif not -self.fps <= tick-at <= _GAP*self.fps: tick,shift = at+1,shift+tick-at-1
+            elif not -2 <= tick-at <= _GAP*self.fps: tick,shift = at+1,shift+tick-at-1
             if tick <= at: continue
             yield held,tick-at
             held,at = frame,tick
@@ -324,7 +325,8 @@ def _voice(container):
 class Video:
     "A video as a stream of upright uint8 RGB frames (H, W, 3) at an even rate, decoded one at a time"
     def __init__(self,
-        path # A file that FFmpeg can read; a single image counts as a video of one frame
+        path,            # A file that FFmpeg can read; a single image counts as a video of one frame
+        square:bool=True # Draw a film out whose pixels are not square; else it keeps its shape as stored
     ):
         "Open and decode the first frame. Raises `InputError` when there is none"
         self.path,self.truncated = need_file(path),False
@@ -335,11 +337,12 @@ class Video:
             seen = [*itertools.islice(packets, _PEEK)]
             frame = next((f for p in itertools.chain(seen, packets) for f in _frames_of(p, [])), None)
             if frame is None:
-                raise InputError(f'{self.path}: no frame of this video can be decoded; fetch or record it again.')
+                raise InputError(f'{self.path}: no frame of this video can be decoded, or each has more than '
+                                 f'{MOST//10**6} megapixels; fetch or record it again.')
             self._clock = _clock(c, s, seen, frame)
             self.n_frames = self._count(c, s)
-            shape = _drawn_out(frame.height, frame.width, s.sample_aspect_ratio)
-            self._shape = _fit(*shape, self.path)
+            ratio = s.sample_aspect_ratio if square else None
+            self._shape = _fit(*_drawn_out(frame.height, frame.width, ratio), self.path)
             self.size = self._rgb(frame, _reformatter()).shape[:2]
 
     @property
@@ -354,6 +357,7 @@ class Video:
         s = c.streams.video[0]
         if s.codec_context is None:
             raise InputError(f'{self.path}: nothing here decodes its kind of video; convert it to H.264.')
+        s.codec_context.options = {'max_pixels': str(MOST)}
         return s
 
     def _count(self, c, s):
@@ -394,7 +398,7 @@ class Video:
         with _open(self.path) as c:
             for n,im in enumerate(self._seen(c, flaws), 1): yield im
         self.truncated = bool(flaws)
-        if flaws: warnings.warn(f'{self.path}: {flaws[0]}; the {n} frames that decode are used.', stacklevel=2)
+        if flaws: warnings.warn(f'{self.path}: {flaws[0]}; what can be decoded is used, {n} frames.', stacklevel=2)
 
 # %% ../nbs/04_media.ipynb #43a1d76c
 def read_video(
