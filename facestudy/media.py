@@ -156,11 +156,17 @@ def read_image(
     return resize(im.copy(), _fit(h, w, path, limit))
 
 # %% ../nbs/04_media.ipynb #f880ece1
+def _matrix(frame):
+    "The display matrix of a PyAV frame, nine numbers row by row, or None"
+    found = [bytes(o) for o in frame.side_data if o.type.name == 'DISPLAYMATRIX']
+    return np.frombuffer(found[0], np.int32) if found else None
+
 def _upright(
     im:np.ndarray, # (H, W, 3) as stored
-    m              # Nine numbers of a display matrix, row by row
+    m              # As `_matrix` gives it
 )->np.ndarray:
     "The frame as it is meant to be seen"
+    if m is None: return im
     a,b,_,c,d = m[:5]
     if abs(b) > abs(a): im,a,d = im.swapaxes(0, 1),c,b
     down,right = -1 if d < 0 else 1,-1 if a < 0 else 1
@@ -329,7 +335,7 @@ class Video:
         square:bool=True # Draw a film out whose pixels are not square; else it keeps its shape as stored
     ):
         "Open and decode the first frame. Raises `InputError` when there is none"
-        self.path,self.truncated = need_file(path),False
+        self.path,self.truncated,self._idle = need_file(path),False,[]
         with _open(self.path) as c:
             s = self._stream(c)
             self.has_audio = _voice(c) is not None
@@ -343,7 +349,7 @@ class Video:
             self.n_frames = self._count(c, s)
             ratio = s.sample_aspect_ratio if square else None
             self._shape = _fit(*_drawn_out(frame.height, frame.width, ratio), self.path)
-            self.size = self._rgb(frame, _reformatter()).shape[:2]
+            self.size = _upright(np.empty((*self._shape, 3), np.uint8), _matrix(frame)).shape[:2]
 
     @property
     def fps(self): return self._clock.fps
@@ -380,16 +386,22 @@ class Video:
         except (OSError, ValueError) as e:
             raise InputError(f'{self.path}: its colours are stored in a way that cannot be read ({_reason(e)}); '
                              'convert it to H.264.') from e
-        m = [bytes(o) for o in frame.side_data if o.type.name == 'DISPLAYMATRIX']
-        return _upright(im, np.frombuffer(m[0], np.int32)) if m else im
+        return _upright(im, _matrix(frame))
+
+    @contextlib.contextmanager
+    def _reformatter(self):
+        "A `VideoReformatter` for one pass, and later for another one: for HDR, the first picture takes it two seconds"
+        to = self._idle.pop() if self._idle else _reformatter()
+        try: yield to
+        finally: self._idle.append(to)
 
     def _seen(self, c, flaws):
         "Yields each frame, again for as long as it is seen; what is wrong goes to the list `flaws`"
-        s,to,frame = self._stream(c),_reformatter(),None
+        s,frame = self._stream(c),None
         if _ends_early(self.path, s): flaws.append('the file ends early')
-        for frame,ticks in self._clock.ticks(_decode(c, s, flaws)):
-            im = self._rgb(frame, to)
-            yield from itertools.repeat(im, ticks)
+        with self._reformatter() as to:
+            for frame,ticks in self._clock.ticks(_decode(c, s, flaws)):
+                yield from itertools.repeat(self._rgb(frame, to), ticks)
         if frame is not None and _stops_early(s, frame, self.fps): flaws.append('the file ends early')
 
     def __iter__(self)->Iterator[np.ndarray]:

@@ -591,7 +591,8 @@ def test_colours_that_cannot_be_read(tmp_path):
     for o in frames: o.colorspace = 14                                              # ICtCp
     film(tmp_path/'a.mp4', [0, .04], frames, colorspace=14)
     with pytest.raises(InputError, match='a.mp4: its colours are stored in a way that cannot be read'):
-        Video(tmp_path/'a.mp4')
+        write_video(tmp_path/'o.mp4', Video(tmp_path/'a.mp4'), 25)
+    assert os.listdir(tmp_path) == ['a.mp4']
 
 
 @pytest.mark.skipif(not os.path.exists('/proc/self/statm'), reason='needs Linux to tell the memory in use')
