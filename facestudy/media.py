@@ -261,7 +261,7 @@ def _densest(stamps):
     "Frames per second where frames follow each other fastest; None with fewer than two; `stamps` in s"
     steps = np.diff(np.unique(stamps))
     if not len(steps): return None
-    fast = np.quantile(steps, .2)                      # some steps are shorter by accident
+    fast = np.quantile(steps, .1)                      # some steps are shorter by accident
     usual = (.6*fast < steps) & (steps < 1.5*fast)
     return 1/float(steps[usual].mean())                # a mean, since Matroska rounds to milliseconds
 
