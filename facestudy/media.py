@@ -381,9 +381,10 @@ class Video:
 
     def _rgb(self, frame, to):
         "A decoded frame as RGB, reduced and upright, by way of the `VideoReformatter` `to`. Raises `InputError`"
+        import av
         h,w = self._shape
         try: im = to.reformat(frame, w, h, 'rgb24', threads=1, **_colours(frame)).to_ndarray()
-        except (OSError, ValueError) as e:
+        except (av.FFmpegError, OSError, ValueError) as e:
             raise InputError(f'{self.path}: its colours are stored in a way that cannot be read ({_reason(e)}); '
                              'convert it to H.264.') from e
         return _upright(im, _matrix(frame))
