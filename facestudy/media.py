@@ -97,7 +97,7 @@ def _named(path):
         try: yield
         except InputError: raise
         except MemoryError as e: raise InputError(f'{path}: the image is too large to open; save it smaller.') from e
-        except Exception as e:                              # a damaged file makes Pillow raise whatever it stumbles over
+        except Exception as e:                              # over a damaged file Pillow raises whatever it meets
             why = 'of no known kind' if isinstance(e, UnidentifiedImageError) else ' '.join(str(e).split())
             raise InputError(f'{path}: this is no image that can be read, or it is damaged ({why}); '
                              'save it again as JPEG or PNG.') from e
@@ -391,7 +391,7 @@ class Video:
 
     @contextlib.contextmanager
     def _reformatter(self):
-        "A `VideoReformatter` for one pass, and later for another one: for HDR, the first picture takes it two seconds"
+        "A `VideoReformatter` for one pass, kept for the next: for HDR, the first picture takes it two seconds"
         to = self._idle.pop() if self._idle else _reformatter()
         try: yield to
         finally: self._idle.append(to)

@@ -161,7 +161,8 @@ def test_32_bit_image(tmp_path, values):
 
 
 def test_pillow_starts_no_other_program(tmp_path, monkeypatch):
-    (tmp_path/'a.jpg').write_bytes(b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 60\n%%EndComments\nshowpage\n%%EOF\n')
+    eps = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 60\n%%EndComments\nshowpage\n%%EOF\n'
+    (tmp_path/'a.jpg').write_bytes(eps)
     monkeypatch.setattr(EpsImagePlugin, 'Ghostscript', never)
     with pytest.raises(InputError, match='a.jpg: .*of no known kind'): read_image(tmp_path/'a.jpg')
 
@@ -337,7 +338,8 @@ def film(path, times, pictures, codec='libx264', voice=None, seconds=None, base=
     "Pictures shown at `times` (s), the last one until `seconds`, and sound (n,) at 16 kHz"
     with av.open(str(path), 'w') as c:
         s = c.add_stream(codec, options=options or {})
-        frames = [im if isinstance(im, av.VideoFrame) else av.VideoFrame.from_ndarray(im, format='rgb24') for im in pictures]
+        frames = [o if isinstance(o, av.VideoFrame) else av.VideoFrame.from_ndarray(o, format='rgb24')
+                  for o in pictures]
         s.height,s.width = frames[0].height,frames[0].width
         s.pix_fmt = tags.pop('pix_fmt', 'yuv420p')
         s.codec_context.time_base,s.codec_context.thread_count = Fraction(1, base),1
@@ -396,8 +398,8 @@ def test_dense_stretch_loses_no_motion(tmp_path):
 
 @pytest.mark.parametrize('rate', [120, 240])
 def test_fast_films_are_thinned_out(tmp_path, rate):
-    v = Video(film(tmp_path/'a.mp4', np.arange(rate)/rate, [np.full((32, 32, 3), i, np.uint8) for i in range(rate)],
-                   base=rate))
+    pictures = [np.full((32, 32, 3), i, np.uint8) for i in range(rate)]
+    v = Video(film(tmp_path/'a.mp4', np.arange(rate)/rate, pictures, base=rate))
     seen = np.array([im.mean() for im in v])
     assert v.fps == 60 and 60 <= len(seen) <= 62                 # the last frame lasts as long as the file says
     assert np.abs(np.diff(seen[:60])-rate/60).max() < 2.5             # each second or fourth frame; a level is lost in colour
@@ -502,8 +504,8 @@ def test_odd_size(tmp_path):
     assert Video(tmp_path/'o.mp4').size == (244, 322)
 
 
-@pytest.mark.parametrize('ratio,size', [((2, 1), (64, 192)), ((1, 2), (128, 96)), ((64, 45), (64, 137)), ((1, 1), (64, 96)),
-                                        ((257, 256), (64, 96)), ((1, 200), (64, 96))])
+@pytest.mark.parametrize('ratio,size', [((2, 1), (64, 192)), ((1, 2), (128, 96)), ((64, 45), (64, 137)),
+                                        ((1, 1), (64, 96)), ((257, 256), (64, 96)), ((1, 200), (64, 96))])
 @pytest.mark.parametrize('turned', [False, True])
 def test_pixels_that_are_not_square(tmp_path, ratio, size, turned):
     with av.open(str(tmp_path/'a.mp4'), 'w') as c:
