@@ -455,7 +455,7 @@ def _in_place(blocks, start, rate):
 
     `blocks` as `_resampled` gives them. What comes earlier is cut off, a gap is silent.
     """
-    at,shift = None,0                                       # where the next sample belongs; what jumps of the clock took
+    at,shift = None,0                                       # where the next sample belongs; what jumps took
     for time,x in blocks:
         due = (at or 0) if time is None else round((time-start)*rate)-shift
         slack = _SLACK*rate if at is not None else 0        # the beginning counts to the sample
