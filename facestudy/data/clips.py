@@ -148,10 +148,10 @@ def read_clip(
     stop:int=None      # Frame after the last one used; None: to the end
 )->dict: # frames uint8 (T, size, size, 3), faces (T, 4), points (T, 3, 2), confidence (T,), fps, width, height
     "Frames and faces of a video. Raises `InputError` when it is unreadable, has fewer than two frames or shows no face"
-    video,small = Video(path),[]
+    video,small = Video(path, square=False),[]             # as it was stored when the clips' `VERSION` was set
     h,w = video.size
     whole = h == w
-    def frames(): return itertools.islice(Video(path), start, stop or None)
+    def frames(): return itertools.islice(Video(path, square=False), start, stop or None)
     track = track_face(_smaller(frames(), size, small, whole))
     if len(track) < 2: raise InputError(f'{path}: fewer than two frames; a clip needs a source and a driving frame.')
     if not track.detected.any(): raise InputError(f'{path}: no face found; use a video that shows one.')
