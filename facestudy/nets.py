@@ -88,7 +88,7 @@ def _checked(path, meta, kind):
     meta = modern(meta)
     if 'class' not in meta or (kind and meta.get('kind') != kind):
         raise InputError(f'{path}: it holds {found}, not a trained {kind or "network"}; name another file.')
-    missing = [k for k,kind in _TYPES.items() if not isinstance(meta.get(k), kind)]
+    missing = [k for k,t in _TYPES.items() if not isinstance(meta.get(k), t)]
     if missing:
         raise InputError(f'{path}: its header lacks {", ".join(missing)}; fetch or train it again.')
     check_name(f'{path}: its name', meta['name'])
