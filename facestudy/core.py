@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['ROOT', 'SEEDS', 'cache_dir', 'InputError', 'need_file', 'check_number', 'check_name', 'printable', 'files_in',
-           'explain_os_error', 'atomic', 'write_text', 'read_table', 'read_json', 'sha256', 'short_hash', 'seed_all',
-           'pick_device', 'device_name', 'versions', 'content_hash', 'save_tensors', 'load_tensors', 'progress',
-           'ahead', 'Pool', 'workers', 'side_by_side', 'in_processes', 'to_numpy', 'to_tensor', 'show_images', 'styler']
+           'explain_os_error', 'atomic', 'write_text', 'read_table', 'read_json', 'read_arrays', 'kept_arrays',
+           'sha256', 'short_hash', 'seed_all', 'pick_device', 'device_name', 'versions', 'content_hash', 'save_tensors',
+           'load_tensors', 'progress', 'ahead', 'Pool', 'workers', 'side_by_side', 'in_processes', 'to_numpy',
+           'to_tensor', 'show_images', 'styler']
 
 # %% ../nbs/01_core.ipynb #67bdeeee
 import contextlib, errno, hashlib, importlib, json, math, multiprocessing, os, platform, random, signal, sys, threading
+import zipfile, zlib
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -162,10 +164,39 @@ def read_json(
     "A dict out of a file. Raises `InputError` for anything else, and for one that lacks a key"
     try: found = json.loads(need_file(path).read_text(encoding='utf-8'))
     except InputError: raise
-    except (OSError, ValueError, RecursionError) as e: raise InputError(f'{path}: this is no JSON ({e}); {advice}.') from e
+    except (OSError, ValueError, RecursionError) as e:
+        raise InputError(f'{path}: this is no JSON ({e}); {advice}.') from e
     lack = [k for k in keys if k not in found] if isinstance(found, dict) else [*keys, 'dict']
     if lack: raise InputError(f'{path}: it holds no {lack[0]!r}; {advice}.')
     return found
+
+# %% ../nbs/01_core.ipynb #a5c11bfd
+_DAMAGE = (OSError, ValueError, EOFError, LookupError, ArithmeticError, MemoryError, RuntimeError, zipfile.BadZipFile,
+           zlib.error) # What NumPy and zip files may say
+
+def read_arrays(
+    path,         # An .npz file, or an .npy file
+    advice=_AGAIN # What to do about a bad file
+): # Name -> array; of an .npy file its one array, read-only on disk
+    "Raises `InputError` for a file that is missing or damaged"
+    try:
+        found = np.load(need_file(path), mmap_mode='r')
+        if isinstance(found, np.ndarray): return found
+        with found: return dict(found)
+    except _DAMAGE as e:
+        raise InputError(f'{path}: its arrays are missing or damaged ({type(e).__name__}); {advice}.') from e
+
+def kept_arrays(
+    path,            # An .npz file in the cache
+    make,            # Function without arguments that gives name -> array
+    compressed=False # Small rather than quick?
+)->dict: # Name -> array
+    "Arrays made at most once, and again where their file is damaged"
+    if Path(path).exists():
+        with contextlib.suppress(InputError): return read_arrays(path)
+    arrays = make()
+    with atomic(path) as tmp: (np.savez_compressed if compressed else np.savez)(tmp, **arrays)
+    return read_arrays(path)
 
 # %% ../nbs/01_core.ipynb #4ed1171f
 def sha256(

@@ -129,8 +129,9 @@ def declared(
     for c in cls.__mro__[:-1]:
         if '__init__' not in vars(c): continue
         parameters = [p for p in inspect.signature(c.__init__).parameters.values() if p.name != 'self']
-        found = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD} | found
-        if all(p.kind is not p.VAR_KEYWORD for p in parameters): break
+        rest = [p for p in parameters if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        found = {p.name: p.default for p in parameters if p not in rest} | found
+        if not rest: break
     return found
 
 def _check_value(what, value, default):
@@ -151,7 +152,8 @@ def check_config(
     "Raise `InputError` for arguments that the class does not take, and for values out of range"
     known = declared(cls)
     for k,v in config.items():
-        if k not in known: raise InputError(f'{path}: {cls.__name__} has no setting {k[:80]!r}; fetch or train it again.')
+        if k not in known:
+            raise InputError(f'{path}: {cls.__name__} has no setting {k[:80]!r}; fetch or train it again.')
         _check_value(f'{path}: its {k}', v, known[k])
 
 # %% ../nbs/02_nets.ipynb #4a3f644a
@@ -167,7 +169,8 @@ def _fitted(path, meta, tensors, cls):
     if not finite(tensors): raise InputError(f'{path}: its weights are no finite numbers; fetch or train it again.')
     trained = {k: None for k in getattr(cls, 'only_for_training', ()) if k in meta['config']}
     try:
-        with torch.device('meta'): _fill(cls(**meta['config'] | trained), {k: v.to('meta') for k,v in tensors.items()})
+        shapes = {k: v.to('meta') for k,v in tensors.items()}
+        with torch.device('meta'): _fill(cls(**meta['config'] | trained), shapes)
         net = cls(**meta['config'] | trained)
         _fill(net, tensors)
     except InputError as e:

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from ..core import (InputError, atomic, check_name, check_number, explain_os_error, files_in, in_processes, need_file,
-                            printable, progress, read_json, read_table, sha256, write_text)
+from ..core import (InputError, atomic, check_name, check_number, explain_os_error, files_in, in_processes,
+                            need_file, printable, progress, read_json, read_table, sha256, write_text)
 from .landmarks import Track, detect_faces, follow, iou, steady
 from ..media import Video, resize, write_video
 
@@ -370,7 +370,8 @@ def _noted(path):
     advice = 'delete it, and the videos are looked at again'
     rows = read_table(path, FIELDS, advice, dtype=str, keep_default_na=False, index_col=False).to_dict('records')
     try: _typed(rows)
-    except (ValueError, TypeError, OverflowError) as e: raise InputError(f'{path}: it holds bad numbers ({e}); {advice}.') from e
+    except (ValueError, TypeError, OverflowError) as e:
+        raise InputError(f'{path}: it holds bad numbers ({e}); {advice}.') from e
     return rows
 
 # %% ../../nbs/data/02_prepare.ipynb #eb48c803
