@@ -76,7 +76,7 @@ def _check_manifest(m, path):
 # %% ../../nbs/data/03_clips.ipynb #7ad927a9
 def _read_manifest(path):
     "A manifest with the columns that matter, `val` read as `test`. Raises `InputError`"
-    m = read_table(path, advice='correct it', dtype=str, keep_default_na=False, index_col=False)
+    m = read_table(path, advice='correct it', dtype=str, keep_default_na=False)
     if 'split' in m: m['split'] = m.split.replace({'val': 'test', 'dev': 'train'})
     _check_manifest(m, path)
     return m[[o for o in _COLUMNS if o in m]]

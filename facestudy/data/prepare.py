@@ -221,8 +221,8 @@ def read_metadata(
 )->pd.DataFrame: # With `person_id`, and `box` as four whole numbers
     "Read a list of clips. Raises `InputError` for missing columns, malformed rows and names that lead elsewhere"
     texts = ['video_id', 'person_id', 'bbox', 'partition']
-    df = read_table(path, COLUMNS, f'a list has {",".join(COLUMNS)},person_id', dtype=dict.fromkeys(texts, str),
-                    index_col=False)
+    df = read_table(path, COLUMNS, f'a list has {",".join(COLUMNS)},person_id',
+                    dtype=dict.fromkeys(texts, str))
     if 'person_id' not in df: df['person_id'] = df.video_id.str.partition('#')[2].str.partition('#')[0]
     df = df.assign(video_id=df.video_id.str.partition('#')[0], **{c: df[c].fillna('') for c in texts[1:]})
     bad = _malformed(df)
@@ -368,7 +368,7 @@ def _noted(path):
     "Rows of a manifest. Raises `InputError` for one that is damaged"
     if not path.exists(): return []
     advice = 'delete it, and the videos are looked at again'
-    rows = read_table(path, FIELDS, advice, dtype=str, keep_default_na=False, index_col=False).to_dict('records')
+    rows = read_table(path, FIELDS, advice, dtype=str, keep_default_na=False).to_dict('records')
     try: _typed(rows)
     except (ValueError, TypeError, OverflowError) as e:
         raise InputError(f'{path}: it holds bad numbers ({e}); {advice}.') from e

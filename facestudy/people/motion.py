@@ -52,7 +52,7 @@ def _check_columns(path, table):
 # %% ../../nbs/people/03_motion.ipynb #f3850125
 def _read_motion(path):
     "A CSV file as a table of known columns. Raises `InputError`"
-    table = read_table(path, advice='save one row per frame', index_col=False)
+    table = read_table(path, advice='save one row per frame')
     _check_columns(path, table)
     if not len(table): raise InputError(f'{path}: there is no frame in this file; write one row per frame.')
     _check_numbers(path, table)

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import (ROOT, InputError, atomic, check_number, pick_device, read_arrays, read_json, read_table, sha256,
-                            write_text)
+from ..core import (ROOT, InputError, atomic, check_number, pick_device, read_arrays, read_json, read_table,
+                            sha256, write_text)
 from ..data.clips import JoinedStore
 from ..detectors.aids import load_aid
 from ..grids import from_pixels

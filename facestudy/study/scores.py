@@ -234,7 +234,8 @@ def kept_rows(
         if (folder/_SEAL).exists() and read_json(folder/_SEAL) != _digests(folder):
             raise InputError(f'{folder}: what was measured here was changed since.')
         return rows
-    except InputError as e: warnings.warn(f'{str(e).partition("; ")[0].rstrip(".")}; it is measured again.', stacklevel=2)
+    except InputError as e:
+        warnings.warn(f'{str(e).partition("; ")[0].rstrip(".")}; it is measured again.', stacklevel=2)
 
 # %% ../../nbs/study/05_scores.ipynb #853fbfed
 def rows_from(

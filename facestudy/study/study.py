@@ -12,7 +12,8 @@ import functools, json, math, time
 from dataclasses import asdict
 from pathlib import Path
 import pandas as pd
-from ..core import SEEDS, InputError, atomic, check_number, device_name, pick_device, short_hash, versions, write_text
+from ..core import (SEEDS, InputError, atomic, check_number, device_name, pick_device, short_hash, versions,
+                            write_text)
 from ..method.superres import face_patches, train_superres
 from ..nets import load_net, save_net
 from .data import group_of, is_built, larger_clips, open_clips, open_data
