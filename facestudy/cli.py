@@ -110,6 +110,8 @@ def main(
     argv=None # Arguments; None takes the command line's
 )->int: # Exit code: 0 done, 1 bad input, 2 wrong usage, 130 stopped
     "Run a sub-command"
+    for stream in (sys.stdout, sys.stderr):                  # file names that are no text are shown with escapes
+        with contextlib.suppress(AttributeError): stream.reconfigure(errors='backslashreplace')
     try:
         with stoppable(): app(argv, prog_name='facestudy')
     except SystemExit as e: return e.code
@@ -495,7 +497,7 @@ def _train_part(system, profile, films, seed, device, parametric, minutes, overr
 
 # %% ../nbs/11_cli.ipynb #2ff27a92
 @command('train', 'facestudy train improved --clips clips/ --profile quick --steps 5000',
-         'the steps that were finished are saved, and the same command goes on from there.')
+         'the finished steps of a system are saved, and the same command goes on; what is trained in one go begins again.')
 def train(
     system:Trainable,
     profile:Profile='quick', clips:Clips=None, licences:Licences=None, wild:Wild=False, parametric:Parametric=None,
@@ -624,5 +626,8 @@ def bench(
 ):
     "Count and measure what each system costs."
     from facestudy.study.bench import bench, render_bench
+    from facestudy.study.profiles import profile_named
+    chosen,names = _chosen(systems),tuple(profiles.split(','))
+    for name in names: profile_named(name)
     if parametric: print(render_bench().to_string(index=False, float_format='{:.4g}'.format), '\n')
-    print(bench(tuple(profiles.split(',')), _chosen(systems)).to_string(index=False, float_format='{:.4g}'.format))
+    print(bench(names, chosen).to_string(index=False, float_format='{:.4g}'.format))

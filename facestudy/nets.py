@@ -80,7 +80,7 @@ def modern(
     return meta | {'class': f'{MOVED.get(module, module)}:{cls}'} if cls else meta
 
 # %% ../nbs/02_nets.ipynb #fe6caad8
-_TYPES = {'kind': str, 'name': str, 'version': int, 'config': dict} # What the entries of a header are
+_TYPES = {'kind': str, 'class': str, 'name': str, 'version': int, 'config': dict} # What the entries of a header are
 
 def _checked(path, meta, kind):
     "A modern header that describes a network, of this kind if one is named"
@@ -151,6 +151,7 @@ def check_config(
 ):
     "Raise `InputError` for arguments that the class does not take, and for values out of range"
     known = declared(cls)
+    if 'size' in config: check_number(f'{path}: its size', config['size'], 8, LARGEST, whole=True)
     for k,v in config.items():
         if k not in known:
             raise InputError(f'{path}: {cls.__name__} has no setting {k[:80]!r}; fetch or train it again.')

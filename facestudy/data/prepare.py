@@ -223,8 +223,10 @@ def read_metadata(
     texts = ['video_id', 'person_id', 'bbox', 'partition']
     df = read_table(path, COLUMNS, f'a list has {",".join(COLUMNS)},person_id',
                     dtype=dict.fromkeys(texts, str))
-    if 'person_id' not in df: df['person_id'] = df.video_id.str.partition('#')[2].str.partition('#')[0]
-    df = df.assign(video_id=df.video_id.str.partition('#')[0], **{c: df[c].fillna('') for c in texts[1:]})
+    if not len(df): raise InputError(f'{path}: it lists no clip; name a list with a row for each.')
+    video,_,rest = zip(*(o.partition('#') for o in df.video_id.fillna('')))
+    if 'person_id' not in df: df['person_id'] = [o.partition('#')[0] for o in rest]
+    df = df.assign(video_id=video, **{c: df[c].fillna('') for c in texts[1:]})
     bad = _malformed(df)
     if bad.any():
         raise InputError(f'{path}: row {bad.idxmax()+2} cannot be understood (box {df.bbox[bad.idxmax()]!r}); '
