@@ -497,7 +497,7 @@ def _train_part(system, profile, films, seed, device, parametric, minutes, overr
 
 # %% ../nbs/11_cli.ipynb #2ff27a92
 @command('train', 'facestudy train improved --clips clips/ --profile quick --steps 5000',
-         'the finished steps of a system are saved, and the same command goes on; what is trained in one go begins again.')
+         'the finished steps of a system are saved, and the same command goes on; the others begin again.')
 def train(
     system:Trainable,
     profile:Profile='quick', clips:Clips=None, licences:Licences=None, wild:Wild=False, parametric:Parametric=None,
