@@ -292,7 +292,8 @@ def load_tensors(
         text = notes.get('facestudy')
         meta = {} if text is None else json.loads(text)
         if not isinstance(meta, dict): raise ValueError('its header is no dict')
-        if tensors and notes.get('sha256', '') not in ('', content_hash(tensors, text or '')):
+        vouched = None if only_meta else notes.get('sha256')
+        if vouched is not None and vouched != content_hash(tensors, text or ''):
             raise ValueError('its content is not what was written')
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as e:
         raise InputError(f'{path}: the file is damaged or is no safetensors file ({e}); '
@@ -371,7 +372,7 @@ def _end_with_parent():
 def _begin(begin):
     "What a worker does first"
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    begin()
+    if begin: begin()
 
 def _task(work, argument):
     "One task in a worker; Ctrl-C ends the task, and what it raises goes to the parent"
@@ -392,7 +393,7 @@ def in_processes(
     work,     # Function that a fresh process finds by its name
     arguments,# Of each task, a tuple
     n:int,    # Processes
-    begin=int # Function without arguments that each process calls first; `int` does nothing
+    begin=None# Function without arguments that each process calls first
 ):            # Generator of (number of the task, result), as they finish
     "Do tasks in other processes. Raises `InputError` when one of them is killed"
     here = importlib.import_module('facestudy.core')                        # also from a notebook

@@ -140,8 +140,8 @@ def _check_value(what, value, default):
         for v in value: _check_value(what, v, default[0] if isinstance(default, tuple) else None)
         return
     free = default is None or default is inspect.Parameter.empty
-    if value is None or isinstance(value, bool) and (free or isinstance(default, bool)): return
-    if isinstance(value, str) and (free or isinstance(default, str)): return
+    if value is None or (free and isinstance(value, (bool, str))): return
+    if isinstance(default, (bool, str)) and type(value) is type(default): return
     check_number(what, value, 0, LARGEST, whole=isinstance(default, int))
 
 def check_config(
