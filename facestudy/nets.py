@@ -155,7 +155,7 @@ def check_config(
     for k,v in config.items():
         if k not in known:
             raise InputError(f'{path}: {cls.__name__} has no setting {k[:80]!r}; fetch or train it again.')
-        _check_value(f'{path}: its {k}', v, known[k])
+        if k not in getattr(cls, 'only_for_training', ()): _check_value(f'{path}: its {k}', v, known[k])
 
 # %% ../nbs/02_nets.ipynb #4a3f644a
 def _fill(net, tensors):

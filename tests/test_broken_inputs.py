@@ -234,7 +234,8 @@ def test_numbers_of_a_training(capsys, made, tmp_path, monkeypatch, more):
 OTHERS = ('train superres --set lr=1', 'train superres --steps 0', 'train superres --seed -1',
           'train landmarker --steps -1', 'train landmarker --seed -1', 'release --systems nope', 'bench --systems nope',
           'bench --profiles nope', 'parametric OUT --identities -3', 'parametric OUT --size 0',
-          'parametric OUT --workers -1', 'parametric OUT --frames 1', 'parametric OUT --seed -1', 'ablation --workers 0',
+          'parametric OUT --workers -1', 'parametric OUT --frames 1', 'parametric OUT --seed -1',
+          'ablation --workers 0',
           'prepare IN OUT --size 0', 'prepare IN OUT --size 17', 'prepare IN OUT --margin nan',
           'prepare IN OUT --workers -1', 'prepare IN OUT --min-frames 0', 'prepare IN OUT --min-iou 2')
 
