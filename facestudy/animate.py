@@ -10,6 +10,7 @@ __all__ = ['LOOK_EVERY', 'LARGEST', 'LONGEST', 'VIDEO_SUFFIXES', 'crop_square', 
 
 # %% ../nbs/08_animate.ipynb #480d6da5
 import base64, contextlib, hashlib, html, itertools, json, sys, tempfile, warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +20,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .core import (InputError, ahead, atomic, explain_os_error, need_file, pick_device, progress as bar,
-                            sha256, short_hash, to_tensor, write_text)
+from .core import (InputError, ahead, atomic, explain_os_error, files_in, need_file, pick_device, printable,
+                            progress as bar, read_json, read_table, sha256, short_hash, to_tensor, write_text)
 from .data.clips import MARGIN, square_around
 from .data.landmarks import Track, all_faces, detect_faces, track_face
 from .improved.runtime import on_engine
@@ -194,16 +195,17 @@ def check_folder(
 
 # %% ../nbs/08_animate.ipynb #8745e011
 def check_output(
-    out,     # The mp4 to write
-    inputs=()# Files that must survive
+    out,     # The file to write
+    inputs=(),# Files that must survive; what is no path does not count
+    endings=('.mp4',) # Of its name
 )->Path:
     "Refuse early what could not be written later. Raises `InputError`"
     out = Path(out)
-    if out.suffix.lower() != '.mp4':
-        raise InputError(f'{out}: the result is an mp4 file; give it a name that ends with .mp4.')
+    if out.suffix.lower() not in endings:
+        raise InputError(f'{out}: give the result a name that ends with {" or ".join(endings)}.')
     if out.is_dir(): raise InputError(f'{out}: this is a folder; name a file.')
     for i in inputs:
-        if out.resolve() == Path(i).resolve():
+        if isinstance(i, (str, Path)) and out.resolve() == Path(i).resolve():
             raise InputError(f'{out}: this would overwrite an input; give the result another name.')
     check_folder(out.parent)
     return out
@@ -372,7 +374,7 @@ def animate_photo(
     engine='auto'       # What runs the system on a CPU, as `on_engine` takes it
 )->Report: # out, frames, fps, size, height, width, audio, faces, engine, warnings; `size`: side of the animated square
     "Animate a photo by a driving video. Raises `InputError` for input that cannot be used, and then leaves no file"
-    out = check_output(out, (photo, driving))
+    out = check_output(out, (photo, driving, system, superres))
     check_size(size)
     system,device = _ready(system, device)
     system,engine = on_engine(system, device, engine, system_digest(system))
@@ -392,7 +394,7 @@ def animate_photo(
         if watermark: frames = marked(frames)
         audio = write_video(out, frames, film.video.fps, audio_from=driving, tags=made_tags())
     side = (size if crop else None) or drawn*(superres.scale if superres else 1)
-    height,width = (side, side) if crop else source.photo.shape[:2]
+    height,width = (n+n%2 for n in ((side, side) if crop else source.photo.shape[:2]))   # as H.264 needs it
     return Report(out=str(out), frames=len(film), fps=film.video.fps, size=side, height=height, width=width,
                   audio=audio, faces=len(source.boxes), engine=engine, warnings=notes)
 
@@ -428,11 +430,11 @@ def clip_files(
     "The videos of a folder; two of one stem keep their endings in the name. Raises `InputError` when there is none"
     folder = Path(folder)
     if not folder.is_dir(): raise InputError(f'{folder}: no such folder; name one that holds videos.')
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in VIDEO_SUFFIXES and not f.name.startswith('.'))
+    files = files_in(folder, VIDEO_SUFFIXES, deep=False)
     if not files:
         raise InputError(f'{folder}: no video in this folder; name one that holds {", ".join(VIDEO_SUFFIXES)} files.')
-    stems = [f.stem for f in files]
-    return {f.stem if stems.count(f.stem) == 1 else f.name: f for f in files}
+    stems = Counter(f.stem for f in files) + Counter(f.name for f in files)       # a.mp4 may be the stem of a.mp4.mkv
+    return {printable(f.stem if stems[f.stem] == 1 else f.name): f for f in files}
 
 # %% ../nbs/08_animate.ipynb #13db81a5
 def system_digest(
@@ -446,22 +448,35 @@ def system_digest(
 
 # %% ../nbs/08_animate.ipynb #ab609ee9
 _NOTE = '.done.json'
+_SCORES = ['clip', 'frame', 'psnr', 'ssim']
 
-def _done(out):
-    "Rows and keys of the clips that an earlier run finished"
+def _keys(files, system, size):
+    "Clip -> what decides its result, hashed"
+    def content(file):
+        try: return sha256(file)
+        except OSError: return ''                            # whoever reads it says why it cannot be read
+    digest = system_digest(system)
+    return {c: short_hash([digest, content(f), size], 20) for c,f in files.items()}
+
+def _vouched(keys, rows):
+    "What the note says of each clip that is done: its key, and a digest of its rows"
+    return {c: [keys[c], sha256(r[_SCORES].to_csv(index=False).encode())] for c,r in rows.items()}
+
+def _done(out, keys):
+    "Rows of the clips that an earlier run finished, as long as all is as it was"
     try:
-        rows = pd.read_csv(out/'rows.csv', dtype={'clip': str})
-        keys = json.loads((out/_NOTE).read_text())
-        return {c: r for c,r in rows.groupby('clip')},keys
-    except (OSError, ValueError, KeyError): return {},{}
+        table = read_table(out/'rows.csv', _SCORES, dtype={'clip': str}, float_precision='round_trip')
+        notes = read_json(out/_NOTE)
+    except InputError: return {}
+    rows = {c: r for c,r in table.groupby('clip') if c in keys and (out/f'{c}.mp4').exists()}
+    return {c: rows[c] for c,note in _vouched(keys, rows).items() if notes.get(c) == note}
 
 # %% ../nbs/08_animate.ipynb #103244c1
 def _save(out, rows, keys):
     "The table first, the note that vouches for it second"
-    empty = pd.DataFrame(columns=['clip', 'frame', 'psnr', 'ssim'])
-    table = pd.concat([rows[c] for c in sorted(rows)])[list(empty)] if rows else empty
+    table = pd.concat([rows[c] for c in sorted(rows)])[_SCORES] if rows else pd.DataFrame(columns=_SCORES)
     with atomic(out/'rows.csv') as tmp: table.to_csv(tmp, index=False)
-    write_text(out/_NOTE, json.dumps(keys, indent=1, sort_keys=True))
+    write_text(out/_NOTE, json.dumps(_vouched(keys, rows), indent=1, sort_keys=True))
     return table
 
 # %% ../nbs/08_animate.ipynb #f22ffae4
@@ -479,17 +494,14 @@ def reconstruct_clips(
     out = check_folder(out)
     if out.resolve() == Path(clips).resolve():
         raise InputError(f'{out}: the results would overwrite the clips; choose another folder.')
-    digest,(old,keys),failed = system_digest(system),_done(out),{}
-    fresh = {c: short_hash([digest, sha256(f), size], 20) for c,f in files.items()}
-    keys = {c: k for c,k in keys.items() if fresh.get(c) == k and c in old and (out/f'{c}.mp4').exists()}
-    rows = {c: old[c] for c in keys}
-    todo = [c for c in files if c not in keys]
+    keys,failed = _keys(files, system, size),{}
+    rows = _done(out, keys)
+    todo = [c for c in files if c not in rows]
     for clip in bar(todo, desc='reconstruct', unit='clip') if progress else todo:
         try: rows[clip] = reconstruct_clip(files[clip], system, out/f'{clip}.mp4', device, size).assign(clip=clip)
         except InputError as e:
             failed[clip] = str(e)
             print(f'facestudy: {e}', file=sys.stderr)
             continue
-        keys[clip] = fresh[clip]
         _save(out, rows, keys)
     return Report(out=str(out), clips=len(rows), rows=_save(out, rows, keys), failed=failed)

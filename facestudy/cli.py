@@ -7,17 +7,40 @@ __all__ = ['app', 'EXAMPLES', 'Device', 'System', 'Weights', 'Photo', 'Driving',
            'Absolute', 'SuperRes', 'Side', 'Crop', 'FaceNumber', 'Mark', 'Engine', 'TruthSide', 'Checkpoint',
            'Configuration', 'Imported', 'Geometry', 'ImageSide', 'Workers', 'Videos', 'Prepared', 'Metadata', 'Folder',
            'Profile', 'Clips', 'Parametric', 'Licences', 'Wild', 'Seed', 'Start', 'Steps', 'Fields', 'Systems', 'Extra',
-           'Trainable', 'Minutes', 'Nice', 'Threads', 'StudyReleased', 'ReportReleased', 'ReportFolder', 'say',
-           'told_plainly', 'command', 'main', 'find_system', 'animate', 'export', 'puppet', 'reconstruct', 'check',
-           'import_first_order', 'prepare', 'data', 'parametric', 'gallery', 'beside_others', 'recipe_fields',
+           'Trainable', 'Minutes', 'Nice', 'Threads', 'StudyReleased', 'ReportReleased', 'ReportFolder', 'stoppable',
+           'say', 'told_plainly', 'command', 'main', 'find_system', 'animate', 'export', 'puppet', 'reconstruct',
+           'check', 'import_first_order', 'prepare', 'data', 'parametric', 'gallery', 'beside_others', 'recipe_fields',
            'chosen_clips', 'train', 'study', 'release', 'report', 'ablation', 'reports', 'book', 'bench']
 
 # %% ../nbs/11_cli.ipynb #8508a94a
-import contextlib, functools, signal, sys, warnings
+import contextlib, functools, os, signal, sys, warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
+# %% ../nbs/11_cli.ipynb #cce4acd6
+def _importing(frame):
+    "Is something being imported?"
+    while frame and not frame.f_code.co_filename.startswith('<frozen importlib'): frame = frame.f_back
+    return frame is not None
+
+def _stop(number, frame):
+    "What Ctrl-C and `kill` do"
+    if not _importing(frame): raise KeyboardInterrupt
+    os.write(2, b'facestudy: stopped while it was loading.\n')         # past Python's buffers, which may be in use
+    os._exit(130)
+
+@contextlib.contextmanager
+def stoppable():
+    "Stop in one line inside the block; only the main thread can say so, and a job that ignores Ctrl-C stays deaf"
+    before = {}
+    with contextlib.suppress(ValueError):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN: before[number] = signal.signal(number, _stop)
+    try: yield
+    finally:
+        for number,how in before.items(): signal.signal(number, how)
+
+with stoppable(): import typer
 
 # %% ../nbs/11_cli.ipynb #90a730d5
 app = typer.Typer(name='facestudy', epilog='facestudy COMMAND --help tells more about each.', no_args_is_help=False,
@@ -49,12 +72,16 @@ def told_plainly():
 
 # %% ../nbs/11_cli.ipynb #6f3f6fd5
 def _end(f, stopped, *args, **kwargs)->int:
-    "Run a command to its exit code: 0 done, 1 bad input, 130 stopped"
-    from facestudy.core import InputError             # brings PyTorch, which --help does not wait for
+    "Run a command to its exit code: 0 done, 1 bad input or no room, 130 stopped"
+    from facestudy.core import NO_ROOM, InputError, explain_os_error   # brings PyTorch, which --help does not wait for
     try:
         with told_plainly(): return f(*args, **kwargs) or 0
     except InputError as e:
         say(e)
+        return 1
+    except OSError as e:
+        if e.errno not in NO_ROOM: raise
+        say(explain_os_error(e.filename or 'a file', e))
         return 1
     except KeyboardInterrupt:
         say(f'stopped; {stopped}')
@@ -79,14 +106,14 @@ def command(
     return enter
 
 # %% ../nbs/11_cli.ipynb #f052d9aa
-def _stop(*_): raise KeyboardInterrupt
-
 def main(
     argv=None # Arguments; None takes the command line's
 )->int: # Exit code: 0 done, 1 bad input, 2 wrong usage, 3 looked for and not found, 130 stopped
     "Run a sub-command"
-    with contextlib.suppress(ValueError): signal.signal(signal.SIGTERM, _stop)     # only the main thread may
-    try: app(argv, prog_name='facestudy')
+    for stream in (sys.stdout, sys.stderr):                  # file names that are no text are shown with escapes
+        with contextlib.suppress(AttributeError): stream.reconfigure(errors='backslashreplace')
+    try:
+        with stoppable(): app(argv, prog_name='facestudy')
     except SystemExit as e: return e.code
     return 0
 
@@ -259,12 +286,13 @@ def puppet(
     device:Device='auto',
 ):
     "Move a photo by a table of expressions."
-    from facestudy.animate import Follow
+    from facestudy.animate import Follow, check_output
     from facestudy.core import InputError
     from facestudy import puppet as puppets
     if sheet == bool(motion): raise InputError(f'{source}: name a table with --motion, or ask for a --sheet.')
     file = find_system(system, weights)
     if sheet: return print(puppets.puppet_sheet(source, out, file, face))
+    check_output(out, (motion,))
     moves = puppets.read_motion(motion, fps)
     follow = Follow(multiplier=multiplier, reference=0)
     r = puppets.puppet(source, puppets.mirrored(moves) if mirror else moves, out, file, follow, size=size,
@@ -365,7 +393,7 @@ def prepare(
     from facestudy.data.prepare import prepare
     table = prepare(videos, out, size=size, min_size=min_size, min_frames=min_frames, min_iou=min_iou, margin=margin,
                     workers=workers, metadata=metadata)
-    rejected = table.reason[table.status == 'rejected'].str.partition(':')[0].value_counts()
+    rejected = table.reason[table.status == 'rejected'].str.split(':').str[0].value_counts()
     print(f'{out}: {(table.status == "kept").sum()} clips kept, {rejected.sum()} rejected')
     for why,n in rejected.items(): print(f'  {n:5d} {why}')
 
@@ -451,7 +479,7 @@ def beside_others(
     threads:int # CPU threads; None: as they are
 ):
     "Make room for other work on this machine. Raises `InputError` where priorities cannot be set"
-    import os, cv2, torch
+    import cv2, torch
     from facestudy.core import InputError
     if nice and not hasattr(os, 'nice'): raise InputError('--nice: this system has no priorities to set; leave it out.')
     if nice: os.nice(nice)
@@ -476,13 +504,15 @@ def recipe_fields(
     wrong = [o for o in fields if '=' not in o]
     if wrong: raise InputError(f'--set {wrong[0]}: a field and a value are needed, as in --set lr=1e-3.')
     pairs = (o.partition('=') for o in fields)
-    return {k: _number(v) for k,_,v in pairs} | ({'steps': steps} if steps else {})
+    return {k: _number(v) for k,_,v in pairs} | ({} if steps is None else {'steps': steps})
 
 # %% ../nbs/11_cli.ipynb #b37aea05
 def _chosen(systems)->tuple:
-    "Names of systems from 'A,B'; all where none are given"
-    from facestudy.systems.registry import SYSTEMS
-    return tuple(systems.split(',')) if systems else tuple(SYSTEMS)
+    "Names of systems from 'A,B', each once; all where none are given. Raises `InputError` for unknown ones"
+    from facestudy.systems.registry import SYSTEMS, system_class
+    names = tuple(dict.fromkeys(o.strip() for o in systems.split(','))) if systems else tuple(SYSTEMS)
+    for name in names: system_class(name)
+    return names
 
 # %% ../nbs/11_cli.ipynb #c5f3cfd3
 def chosen_clips(
@@ -507,13 +537,15 @@ def _train_part(system, profile, films, seed, device, parametric, minutes, overr
     from facestudy.study.runs import runs_dir
     if system != 'superres' and system not in AIDS: return None
     if minutes is not None: raise InputError(f'{system} is trained in one go; leave --minutes out.')
+    if others := sorted(overrides.keys()-{'steps'}):
+        raise InputError(f'{system} has no recipe to set {", ".join(others)} in; only --steps can be given.')
     if system in AIDS: return fit_aid(system, runs_dir(), profile == 'smoke', seed, device, **overrides)
     if parametric: raise InputError('superres is trained on the clips alone; leave --parametric out.')
     return fit_superres(profile, films, seed, device, **overrides)
 
 # %% ../nbs/11_cli.ipynb #2ff27a92
 @command('train', 'facestudy train improved --clips clips/ --profile quick --steps 5000',
-         'the training is saved, and the same command goes on from there.')
+         'the finished steps of a system are saved, and the same command goes on; the others begin again.')
 def train(
     system:Trainable,
     profile:Profile='quick', clips:Clips=None, licences:Licences=None, wild:Wild=False, parametric:Parametric=None,
@@ -651,5 +683,8 @@ def bench(
 ):
     "Count and measure what each system costs."
     from facestudy.study.bench import bench, render_bench
+    from facestudy.study.profiles import profile_named
+    chosen,names = _chosen(systems),tuple(profiles.split(','))
+    for name in names: profile_named(name)
     if parametric: print(render_bench().to_string(index=False, float_format='{:.4g}'.format), '\n')
-    print(bench(tuple(profiles.split(',')), _chosen(systems)).to_string(index=False, float_format='{:.4g}'.format))
+    print(bench(names, chosen).to_string(index=False, float_format='{:.4g}'.format))

@@ -16,7 +16,7 @@ import pandas as pd
 from PIL import Image
 
 from .animate import Follow, Report, animate_photo, check_output, find_source
-from .core import ROOT, InputError, atomic, need_file, progress as bar
+from .core import ROOT, InputError, atomic, progress as bar, read_table
 from .media import Video, resize, write_video
 from .nets import load_net
 from .people.head import EXPRESSIONS
@@ -75,9 +75,7 @@ def read_motion(
     "A motion out of a table. Raises `InputError` for a file that is no table, or holds no expression, and for a rate"
     if fps is not None and not 1 <= fps <= 240:
         raise InputError(f'{fps} frames per second are out of range; give 1 to 240.')
-    try: table = pd.read_csv(need_file(path))
-    except (ValueError, UnicodeDecodeError) as e:
-        raise InputError(f'{path}: this is no table in CSV form ({e}); save one row per frame.') from e
+    table = read_table(path, advice='save one row per frame')
     if set(table) <= {'time', *ANGLES, *EXPRESSIONS}: return Motion.load(path, fps or 25)
     known = {_plain(str(o)) for o in table} & {*EXPRESSIONS, *_HEAD}
     if known and len(table): return capture_motion(path, table, fps or CAPTURE_FPS)
@@ -116,7 +114,7 @@ def puppet(
     **kw               # `size`, `device`, `crop`, `face`, `watermark` of `animate_photo`
 )->Report: # As `animate_photo`
     "A photo makes a motion. The first frame is the photo at rest. Raises `InputError` for input that cannot be used"
-    check_output(out, (photo,))
+    check_output(out, (photo, system))
     find_source(photo, number=kw.get('face') or 1)           # complain before anything is rendered
     with tempfile.TemporaryDirectory() as d:
         film = Path(d)/'puppet.mp4'
@@ -132,8 +130,7 @@ def puppet_sheet(
     side=_SIDE # Of each picture, pixels
 )->Path:
     "Nine moves of a photo in one picture: rest, turns, jaw, smile, eyes closed, brows. Raises `InputError`"
-    out = Path(out)
-    if out.suffix.lower() not in ('.png', '.jpg'): raise InputError(f'{out}: a sheet is a .png or .jpg file.')
+    out = check_output(out, (photo, system), ('.png', '.jpg'))
     if isinstance(system, (str, Path)): system = load_net(system, 'system')
     s = find_source(photo, filmed(ACTOR, sweep(1), side)[1][0], face)        # the photo's face sits as the actor's
     left,top,width = s.square

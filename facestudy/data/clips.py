@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['TEST_SHARE', 'GAP', 'SUFFIXES', 'MARGIN', 'VERSION', 'DIGESTED', 'RENDERED', 'hash_split', 'find_videos',
-           'video_jobs', 'square_around', 'in_square', 'read_clip', 'recipe_of', 'arrays_hash', 'write_clip',
-           'one_thread', 'digest_of', 'write_table', 'make_store', 'build_store', 'Segment', 'ClipStore', 'show_layout',
-           'JoinedStore']
+           'video_jobs', 'square_around', 'in_square', 'read_clip', 'recipe_of', 'arrays_hash', 'write_clip', 'note_of',
+           'is_whole', 'kept_row', 'note_row', 'one_thread', 'digest_of', 'write_table', 'make_store', 'build_store',
+           'Segment', 'ClipStore', 'opened', 'show_layout', 'JoinedStore']
 
 # %% ../../nbs/data/03_clips.ipynb #a8417975
-import contextlib, hashlib, importlib, itertools, json, multiprocessing, os
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import contextlib, hashlib, importlib, itertools, json, os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +17,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from ..core import InputError, atomic, progress, sha256, short_hash, write_text
+from ..core import (InputError, atomic, check_number, files_in, in_processes, need_file, printable, progress,
+                            read_arrays, read_json, read_table, sha256, short_hash, write_text)
 from .landmarks import Track, track_face
 from ..grids import from_pixels
 from ..media import Video, resize
@@ -50,8 +50,8 @@ def find_videos(
     "Videos of a folder by name. Raises `InputError` when there are none or two share a name"
     folder,found = Path(folder),{}
     if not folder.is_dir(): raise InputError(f'{folder}: no such folder; name the folder that holds the videos.')
-    for path in sorted(o for o in folder.rglob('*') if o.suffix.lower() in SUFFIXES and not o.name.startswith('.')):
-        name = '#'.join(path.relative_to(folder).with_suffix('').parts)
+    for path in files_in(folder, SUFFIXES):
+        name = printable('#'.join(path.relative_to(folder).with_suffix('').parts))
         if name in found:
             raise InputError(f'{path} and {found[name].name} would have the same name; rename one of them.')
         found[name] = path
@@ -76,7 +76,7 @@ def _check_manifest(m, path):
 # %% ../../nbs/data/03_clips.ipynb #7ad927a9
 def _read_manifest(path):
     "A manifest with the columns that matter, `val` read as `test`. Raises `InputError`"
-    m = pd.read_csv(path, dtype=str, keep_default_na=False)
+    m = read_table(path, advice='correct it', dtype=str, keep_default_na=False)
     if 'split' in m: m['split'] = m.split.replace({'val': 'test', 'dev': 'train'})
     _check_manifest(m, path)
     return m[[o for o in _COLUMNS if o in m]]
@@ -205,12 +205,46 @@ def write_clip(
         np.savez(tmp, faces=clip['faces'], points=clip['points'], confidence=clip['confidence'], hidden=hidden)
 
 # %% ../../nbs/data/03_clips.ipynb #4bce718f
-def _finished(job, out, recipe):
-    "The row of a job that an earlier run has done by the same recipe; None where there is none or a file is gone"
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        done = json.loads((out/f'{job["name"]}.json').read_text(encoding='utf-8'))
-        whole = all((out/f'{job["name"]}.{o}').exists() for o in ('npy', 'faces.npz'))
-        if done['key'] == recipe and (done['row']['reason'] or whole): return done['row']
+def note_of(
+    folder:Path, # Of a store
+    name:str     # Of a clip
+)->Path:
+    "The note that vouches for a clip's files: which recipe made them, and what the table says of them"
+    return folder/f'{name}.json'
+
+def is_whole(
+    folder:Path, # Of a store
+    name:str,    # Of a clip
+    row:dict,    # Of the table
+    more=()      # Endings of further files that belong to it
+)->bool:
+    "Are the files of a clip there, all frames and faces in them? What the frames show is looked at when they are used"
+    try:
+        frames,faces = (read_arrays(folder/f'{name}.{o}') for o in ('npy', 'faces.npz'))
+        return (len(frames) == row['frames'] and arrays_hash(faces['faces'], faces['hidden']) == row['faces_sha256']
+                and all((folder/f'{name}.{o}').exists() for o in more))
+    except (InputError, LookupError, TypeError): return False
+
+def kept_row(
+    folder:Path, # Of a store
+    name:str,    # Of a clip
+    key:str,     # What decides the clip, hashed
+    more=()      # As `is_whole`
+)->dict: # None where there is none, or a file is gone or cut short
+    "The row of a clip that an earlier run has made by the same recipe"
+    with contextlib.suppress(InputError, LookupError, TypeError):
+        done = read_json(note_of(folder, name))
+        row = done['row']
+        if done['key'] == key and (row['reason'] or is_whole(folder, name, row, more)): return row
+
+def note_row(
+    folder:Path, # Of a store
+    name:str,    # Of a clip
+    key:str,     # As `kept_row`
+    row:dict     # Of the table
+):
+    "Vouch for a clip's files"
+    write_text(note_of(folder, name), json.dumps({'key': key, 'row': row}))
 
 def _row(clip, hidden):
     "What the table says of a clip"
@@ -221,17 +255,18 @@ def _row(clip, hidden):
 # %% ../../nbs/data/03_clips.ipynb #999545fa
 def _job(job, out, size, margin):
     "Do one job, at most once; gives its row"
-    out,recipe = Path(out),recipe_of(job, size, margin)
-    if (done := _finished(job, out, recipe)) is not None: return done
-    row = {'frames': 0, 'fps': 0., 'size': size, 'face_found': 0., 'recipe': recipe,
-           'sha256': '', 'faces_sha256': '', 'reason': ''}
+    out,row = Path(out),{'frames': 0, 'fps': 0., 'size': size, 'face_found': 0., 'recipe': '',
+                         'sha256': '', 'faces_sha256': '', 'reason': ''}
+    try: row['recipe'] = recipe_of(job, size, margin)
+    except OSError as e: return row | {'reason': f'it cannot be read: {e.strerror}'}
+    if (done := kept_row(out, job['name'], row['recipe'])) is not None: return done
     try: clip = read_clip(job['path'], size, margin, job['start'], job['stop'])
-    except InputError as e: row['reason'] = str(e).removeprefix(f'{job["path"]}: ')
+    except InputError as e: row['reason'] = printable(str(e).removeprefix(f'{job["path"]}: '))
     else:
         hidden = _hidden(job['hidden'], job['start'] + len(clip['frames']))[job['start']:]
         write_clip(out, job, clip, hidden)
         row |= _row(clip, hidden)
-    write_text(out/f'{job["name"]}.json', json.dumps({'key': recipe, 'row': row}))
+    note_row(out, job['name'], row['recipe'], row)
     return row
 
 # %% ../../nbs/data/03_clips.ipynb #54c27649
@@ -243,16 +278,11 @@ def one_thread():
 def _in_processes(args, workers, bar):
     "Rows of all jobs, in their order"
     here = importlib.import_module('facestudy.data.clips')  # a fresh process finds `_job` by name, also from a notebook
-    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), here.one_thread) as pool:
-        futures = [pool.submit(here._job, *a) for a in args]
-        try:
-            for f in as_completed(futures):
-                f.result()
-                bar.update()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return [f.result() for f in futures]
+    rows = {}
+    for i,row in in_processes(here._job, args, workers, here.one_thread):
+        rows[i] = row
+        bar.update()
+    return [rows[i] for i in range(len(args))]
 
 # %% ../../nbs/data/03_clips.ipynb #34180d4f
 def _run_jobs(jobs, out, size, margin, workers):
@@ -332,7 +362,9 @@ def build_store(
     margin:float=MARGIN # As `square_around`
 )->'ClipStore':
     "The clip store of a folder of videos, built or brought up to date. Raises `InputError`"
-    if not 16 <= size <= 1024: raise InputError(f'size {size} is not usable; choose a side from 16 to 1024 pixels.')
+    check_number('size', size, 16, 1024, whole=True)
+    check_number('margin', margin, 0, 4)
+    if workers is not None: check_number('workers', workers, 1, 1024, whole=True)
     return make_store(video_jobs(videos), out, size, workers, margin)
 
 # %% ../../nbs/data/03_clips.ipynb #bf9624e2
@@ -353,16 +385,20 @@ def _stretches(mask):
     edges = np.flatnonzero(np.diff(np.r_[0, mask.astype(int), 0]))
     return [(int(a), int(b)) for a,b in edges.reshape(-1, 2)]
 
+# %% ../../nbs/data/03_clips.ipynb #959a7167
+_BUILD = 'build the store again' # What helps where one is damaged
+
 # %% ../../nbs/data/03_clips.ipynb #b5019254
 def _read_table(path):
-    "store.csv with its types"
+    "store.csv with its types. Raises `InputError` when it is missing or damaged"
     texts = ('name', 'identity', 'split', 'source', 'licence', 'reason', 'recipe', 'sha256', 'faces_sha256')
     empty = {o: [''] for o in ('fps', 'face_found')}
-    return pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=empty)
+    return read_table(path, ['name', 'identity', 'split', 'frames', 'reason'], _BUILD, dtype=dict.fromkeys(texts, str),
+                      keep_default_na=False, na_values=empty)
 
 # %% ../../nbs/data/03_clips.ipynb #eb055ef7
 class _Arrays:
-    "The arrays of clips in a folder, each opened once"
+    "The arrays of clips in a folder, each opened once, and compared with its hash then"
     def __init__(self, folder, rows):
         self.folder,self._rows,self._open = folder,{r['name']: r for r in rows},{}
 
@@ -370,16 +406,28 @@ class _Arrays:
         "One array of a clip, opened once"
         if name not in self._rows:
             raise InputError(f'{self.folder}: there is no clip {name!r} in this store; its names are in store.csv.')
-        if (name, what) not in self._open:
-            try: self._load(name, what)
-            except (OSError, ValueError, EOFError) as e:
-                raise InputError(f'{self.folder/name}: the clip is missing or damaged; build the store again.') from e
-        return self._open[name, what]
+        try:
+            if (name, what) not in self._open: self._load(name, what)
+            return self._open[name, what]
+        except (InputError, LookupError) as e: raise self._damaged(name) from e
 
     def _load(self, name, what):
-        "Open the file that holds an array"
-        if what == 'frames': self._open[name, what] = np.load(self.folder/f'{name}.npy', mmap_mode='r')
-        else: self._open |= {(name, k): v for k,v in np.load(self.folder/f'{name}.faces.npz').items()}
+        "Open the file that holds an array. Raises `InputError` where it is not what was written"
+        row = self._rows[name]
+        if what == 'frames':
+            frames = read_arrays(self.folder/f'{name}.npy')
+            if arrays_hash(frames) != row['sha256']: raise InputError(name)
+            self._open[name, what] = frames
+        else:
+            found = read_arrays(self.folder/f'{name}.faces.npz')
+            if arrays_hash(found['faces'], found['hidden']) != row['faces_sha256']: raise InputError(name)
+            self._open |= {(name, k): v for k,v in found.items()}
+
+    def _damaged(self, name):
+        "What to say of a clip; its note goes, so that whoever builds the store next makes it anew"
+        with contextlib.suppress(OSError): note_of(self.folder, name).unlink()
+        return InputError(f'{self.folder/name}: this clip was changed or damaged after the store was built; {_BUILD}, '
+                          'or run the command again where it builds the store itself.')
 
     def frames(self, name)->np.ndarray: # uint8 (T, S, S, 3), read-only
         "The frames of a clip, memory-mapped"
@@ -407,21 +455,22 @@ class ClipStore(_Arrays):
     def __init__(self,
         folder # What `build_store` has made
     ):
-        "Open a store. Raises `InputError` when there is none or its table was changed by hand"
+        "Open a store. Raises `InputError` when there is none, it is damaged, or its table was changed by hand"
         folder = Path(folder)
         if not (folder/'store.json').exists():
             raise InputError(f'{folder}: there is no clip store in this folder; '
                              'build it with facestudy.data.clips.build_store.')
-        meta = json.loads((folder/'store.json').read_text(encoding='utf-8'))
+        meta = read_json(folder/'store.json', ['version', 'size', 'digest'], _BUILD)
         self.size,self.digest = meta['size'],meta['digest']
-        self.current = meta['version'] == VERSION                # built by this version of the code?
-        if 'table' in meta and sha256(folder/'store.csv') != meta['table']:    # version 1 did not note it
+        if 'table' in meta and sha256(need_file(folder/'store.csv')) != meta['table']:    # version 1 did not note it
             raise InputError(f'{folder/"store.csv"}: the table was changed after the store was built; '
                              'build it again.')
         rows = _read_table(folder/'store.csv')
         self.table = rows[rows.reason == ''].drop(columns='reason').reset_index(drop=True)  # usable clips
         self.rejected = rows.loc[rows.reason != '', ['name', 'identity', 'reason']].reset_index(drop=True)
         super().__init__(folder, self.table.to_dict('records'))
+        # built by this version of the code, and every clip vouched for?
+        self.current = meta['version'] == VERSION and all(note_of(folder, name).exists() for name in self._rows)
 
     def __repr__(self):
         people = self.table.identity.nunique()
@@ -450,11 +499,21 @@ class ClipStore(_Arrays):
         return found
 
     def verify(self):
-        "Read every file and compare it with its hash in the table. Raises `InputError` for the first that differs"
-        for name,r in self._rows.items():
-            now = arrays_hash(self.frames(name)),arrays_hash(self.faces(name), self.hidden(name))
-            if now != (r['sha256'], r['faces_sha256']):
-                raise InputError(f'{self.folder/name}: the clip was changed after the store was built; build it again.')
+        "Read every file anew and compare it with its hash. Raises `InputError` for the first that differs"
+        self._open.clear()
+        for name in self._rows:
+            self.frames(name)
+            self.faces(name)
+
+# %% ../../nbs/data/03_clips.ipynb #5b509b10
+def opened(
+    folder,        # Of a store
+    kind=ClipStore # Class of the store
+)->ClipStore:
+    "A store that this version of the code built; None where there is none, or it must be built again"
+    with contextlib.suppress(InputError):
+        store = kind(folder)
+        if store.current: return store
 
 # %% ../../nbs/data/03_clips.ipynb #7fb2b5d4
 def _bars(ax, y, stretches, label, **kw):

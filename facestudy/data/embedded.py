@@ -11,7 +11,7 @@ import warnings
 import pandas as pd
 
 from ..core import ROOT, cache_dir, short_hash
-from .clips import ClipStore, make_store
+from .clips import ClipStore, make_store, opened
 from ..media import NotReachable, package_member
 
 # %% ../../nbs/data/04_embedded.ipynb #2de3447b
@@ -50,12 +50,6 @@ def _folder(
     made_of = short_hash(clips.drop(columns='notes').astype(str).values.tolist(), 6)
     return cache_dir('stores')/f'embedded-{size}-{made_of}'
 
-def _built(folder):
-    "The store in a folder, None where there is none that this version of the code made"
-    if not (folder/'store.json').exists(): return None
-    store = ClipStore(folder)
-    return store if store.current else None
-
 # %% ../../nbs/data/04_embedded.ipynb #74a7633f
 def _warn_of(missing):
     "Say which clips are left out, and why"
@@ -67,9 +61,9 @@ def embedded_store(
     size:int # Side of the frames, pixels
 )->ClipStore:
     "The store of the embedded clips, split in time, built once. Raises `InputError` where the index is out of reach"
-    if store := _built(_folder(EMBEDDED, size)): return store
+    if store := opened(_folder(EMBEDDED, size)): return store
     jobs = embedded_jobs()
     there = jobs.reason == ''
     if not there.all(): _warn_of(jobs[~there])
     out = _folder(EMBEDDED[there], size)
-    return _built(out) or make_store(jobs, out, size, workers=1)
+    return opened(out) or make_store(jobs, out, size, workers=1)

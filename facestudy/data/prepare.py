@@ -9,8 +9,6 @@ __all__ = ['MISSES', 'MAX_FRAMES', 'PUBLISHED', 'REASONS', 'FIELDS', 'COLUMNS', 
 # %% ../../nbs/data/02_prepare.ipynb #5a3caccf
 import json, os, re, time, warnings
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +16,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from ..core import InputError, atomic, explain_os_error, need_file, progress, sha256, write_text
+from ..core import (InputError, atomic, check_name, check_number, explain_os_error, files_in, in_processes,
+                            need_file, printable, progress, read_json, read_table, sha256, write_text)
 from .landmarks import Track, detect_faces, follow, iou, steady
 from ..media import Video, resize, write_video
 
@@ -158,7 +157,7 @@ def _row(job, status, reason, tube=Tube(0, 0, ()), name='', frames=0, fps=0., di
                 start=tube.start, end=tube.stop, box=box, frames=frames, fps=round(fps, 3),
                 status=status, reason=reason, sha256=digest)
 
-def _unreadable(job, e): return f'unreadable: {str(e).removeprefix(job["path"]+": ")}'
+def _unreadable(job, e): return printable(f'unreadable: {str(e).removeprefix(job["path"]+": ")}')
 
 # %% ../../nbs/data/02_prepare.ipynb #af0dc7a0
 def _save(job, cut, name, tube):
@@ -196,31 +195,45 @@ def _follow_video(job):
 # %% ../../nbs/data/02_prepare.ipynb #acd2b145
 # What a metadata list must have; `person_id` may be a column of its own or part of `video_id`
 COLUMNS = 'video_id start end bbox fps width height partition'.split()
+# The numbers among them, and their ranges
+_LIMITS = {'start': (0, 1e9), 'end': (1, 1e9), 'fps': (.01, 1e4), 'width': (1, 1e5), 'height': (1, 1e5)}
 
 def _malformed(df):
     "Which rows cannot be understood, bool"
-    box = df.bbox.fillna('').str.fullmatch(r'\d+-\d+-\d+-\d+')
-    numbers = df[['start', 'end', 'fps', 'width', 'height']].apply(pd.to_numeric, errors='coerce')
-    return ~box | numbers.isna().any(axis=1) | ~(numbers.end > numbers.start) | ~(numbers.fps > 0)
+    box = df.bbox.fillna('').str.fullmatch(r'[0-9]{1,6}(-[0-9]{1,6}){3}')
+    numbers = df[list(_LIMITS)].apply(pd.to_numeric, errors='coerce')
+    within = [numbers[c].between(*limits) for c,limits in _LIMITS.items()]
+    whole = (numbers[['start', 'end']] % 1 == 0).all(axis=1)
+    return ~(box & whole & np.logical_and.reduce(within) & (numbers.end > numbers.start))
+
+# %% ../../nbs/data/02_prepare.ipynb #8ac7c725
+def _check_ids(path, df):
+    "Raise `InputError` for ids that cannot be part of a file name, and for a clip that is listed twice"
+    for row,video,person in zip(df.index+2, df.video_id, df.person_id):
+        check_name(f'{path}: the video_id in row {row}', video)
+        if person: check_name(f'{path}: the person_id in row {row}', person)
+    twice = df.duplicated(['person_id', 'video_id', 'start', 'end'])
+    if twice.any(): raise InputError(f'{path}: row {twice.idxmax()+2} lists a clip again; keep one row for it.')
 
 # %% ../../nbs/data/02_prepare.ipynb #53f66cc6
 def read_metadata(
     path # A CSV like the published vox-metadata.csv
 )->pd.DataFrame: # With `person_id`, and `box` as four whole numbers
-    "Read a list of clips. Raises `InputError` for missing columns and malformed rows"
-    texts = dict.fromkeys(('video_id', 'person_id', 'bbox', 'partition'), str)
-    try: df = pd.read_csv(need_file(path), dtype=texts)
-    except (ValueError, UnicodeDecodeError) as e:
-        raise InputError(f'{path}: this is no CSV file ({e}); name the metadata list.') from e
-    if lack := [c for c in COLUMNS if c not in df]:
-        raise InputError(f'{path}: the column {lack[0]!r} is missing; a list has {",".join(COLUMNS)},person_id.')
-    if 'person_id' not in df: df[['video_id', 'person_id']] = [(o+'#').split('#')[:2] for o in df.video_id]
+    "Read a list of clips. Raises `InputError` for missing columns, malformed rows and names that lead elsewhere"
+    texts = ['video_id', 'person_id', 'bbox', 'partition']
+    df = read_table(path, COLUMNS, f'a list has {",".join(COLUMNS)},person_id',
+                    dtype=dict.fromkeys(texts, str))
+    if not len(df): raise InputError(f'{path}: it lists no clip; name a list with a row for each.')
+    video,_,rest = zip(*(o.partition('#') for o in df.video_id.fillna('')))
+    if 'person_id' not in df: df['person_id'] = [o.partition('#')[0] for o in rest]
+    df = df.assign(video_id=video, **{c: df[c].fillna('') for c in texts[1:]})
     bad = _malformed(df)
     if bad.any():
         raise InputError(f'{path}: row {bad.idxmax()+2} cannot be understood (box {df.bbox[bad.idxmax()]!r}); '
                          'the box is left-top-right-bottom, and end lies after start.')
+    _check_ids(path, df)
     box = [[int(n) for n in o.split('-')] for o in df.bbox]
-    return df.assign(box=box, partition=df.partition.fillna(''), person_id=df.person_id.fillna(''))
+    return df.assign(box=box, **df[['start', 'end']].astype(int))
 
 # %% ../../nbs/data/02_prepare.ipynb #6cbca168
 def _named(job, entry):
@@ -288,18 +301,16 @@ def _videos(root, out):
     "Path below `root` -> file, for the videos in a folder, or for one file"
     root,out = Path(root),Path(out).resolve()
     if not root.exists(): raise InputError(f'{root}: no such folder; check the name.')
-    if root.is_file(): return {root.name: root}
-    files = {}
-    for p in sorted(root.rglob('*')):
-        if p.suffix.lower() not in VIDEO_TYPES or p.name.startswith('.') or not p.is_file(): continue
-        if out not in p.resolve().parents: files[p.relative_to(root).as_posix()] = p     # its own clips are no input
+    if root.is_file(): return {printable(root.name): root}
+    found = (p for p in files_in(root, VIDEO_TYPES) if out not in p.resolve().parents)    # its own clips are no input
+    files = {printable(p.relative_to(root).as_posix()): p for p in found}
     if not files:
         raise InputError(f'{root}: there is no video in this folder; videos end in {", ".join(sorted(VIDEO_TYPES))}.')
     return files
 
 # %% ../../nbs/data/02_prepare.ipynb #ab5d6465
 def _found_jobs(files, settings):
-    "One job per video"
+    "One job per video. Raises `InputError` for two that would give the same clips"
     told = {k: whose(k) for k in files}
     count = Counter(base for base,_,_ in told.values())
     jobs = []
@@ -307,13 +318,23 @@ def _found_jobs(files, settings):
         base,who,split = told[k]
         if count[base] > 1: base += Path(k).suffix
         jobs.append({**settings, 'source': k, 'path': str(path), 'base': base, 'identity': who, 'split': split})
+    _differ('the clips of', [(j['base'], j['source']) for j in jobs])
     return jobs
+
+def _differ(what, named):
+    "Raise `InputError` if two files have the same name"
+    first = {}
+    for name,file in named:
+        if name in first: raise InputError(f'{file} and {first[name]}: {what} both would be called {name}; rename one.')
+        first[name] = file
 
 # %% ../../nbs/data/02_prepare.ipynb #eebabe1d
 def _listed_jobs(files, settings, metadata):
     "One job per video of a list, with its entries; the path is '' where there is no such video"
-    where = {p.stem: (k, str(p)) for k,p in files.items()}
     rows = read_metadata(metadata).sort_values(['video_id', 'start'])
+    listed = {k: p for k,p in files.items() if p.stem in set(rows.video_id)}
+    _differ('the videos', [(p.stem, k) for k,p in listed.items()])
+    where = {p.stem: (k, str(p)) for k,p in listed.items()}
     jobs = []
     for video,entries in rows.groupby('video_id'):
         source,path = where.get(video, (video, ''))
@@ -324,19 +345,36 @@ def _listed_jobs(files, settings, metadata):
 # %% ../../nbs/data/02_prepare.ipynb #c45228a8
 def _same_settings(path, settings):
     "Keep the settings of a folder, or raise `InputError` when it has others"
-    old = json.loads(path.read_text()) if path.exists() else settings
-    if old != settings:
-        diff = next(k for k in settings if old.get(k) != settings[k])
+    old = read_json(path, settings, 'choose another folder or delete it') if path.exists() else settings
+    for diff in [k for k in settings if old[k] != settings[k]]:
         raise InputError(f'{path.parent}: this folder holds clips made with {diff}={old.get(diff)}, '
                          f'not {settings[diff]}; choose another folder or delete it.')
     write_text(path, json.dumps(settings, indent=1))
 
 # %% ../../nbs/data/02_prepare.ipynb #2231ffb7
 def _journal(path):
-    "Rows of a journal; a last line that was cut off is left out"
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try: yield from json.loads(line)
-        except ValueError: return
+    "Rows of a journal, up to a line that was cut off or damaged"
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            rows = json.loads(line)
+            _typed(rows)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError): return
+        yield from rows
+
+def _typed(rows):
+    "Rows as a table with its types"
+    t = pd.DataFrame([{k: r[k] for k in FIELDS} for r in rows], columns=FIELDS)
+    return t.astype({'start': int, 'end': int, 'frames': int, 'fps': float})
+
+def _noted(path):
+    "Rows of a manifest. Raises `InputError` for one that is damaged"
+    if not path.exists(): return []
+    advice = 'delete it, and the videos are looked at again'
+    rows = read_table(path, FIELDS, advice, dtype=str, keep_default_na=False).to_dict('records')
+    try: _typed(rows)
+    except (ValueError, TypeError, OverflowError) as e:
+        raise InputError(f'{path}: it holds bad numbers ({e}); {advice}.') from e
+    return rows
 
 # %% ../../nbs/data/02_prepare.ipynb #eb48c803
 class Manifest:
@@ -345,13 +383,12 @@ class Manifest:
         out,          # The folder of the clips; made if it is missing
         settings:dict # What the clips depend on
     ):
-        "Open or begin. Raises `InputError` when the folder holds clips of other settings or is not writable"
+        "Open or begin. Raises `InputError` for other settings, damaged notes and a folder that is not writable"
         out = Path(out)
         self.path,self.log = out/'manifest.csv',out/'.journal.jsonl'
         _same_settings(out/'prepare.json', settings)
         for left in out.glob('.*.part.mp4'): left.unlink(missing_ok=True)
-        rows = pd.read_csv(self.path, dtype=str, keep_default_na=False).to_dict('records') if self.path.exists() else []
-        rows += _journal(self.log)
+        rows = [*_noted(self.path), *_journal(self.log)]
         again = {r['source'] for r in rows if self._undone(r)}
         self.rows = [r for r in rows if r['source'] not in again]
         self.wrote = 0.                                     # when the manifest was last written
@@ -359,7 +396,7 @@ class Manifest:
     def _undone(self, row):
         "Must the video of a row be looked at again: was it missing, or is its clip gone?"
         if row['reason'] == 'no such video': return True
-        return row['status'] == 'kept' and not (self.path.parent/row['name']).exists()
+        return row['status'] == 'kept' and not os.path.exists(self.path.parent/row['name'])
 
     @property
     def done(self)->set:
@@ -368,8 +405,7 @@ class Manifest:
 
     def table(self)->pd.DataFrame:
         "The rows in the order of their sources, with their types"
-        t = pd.DataFrame(self.rows, columns=FIELDS).drop_duplicates(['source', 'name'], keep='last')
-        t = t.astype({'start': int, 'end': int, 'frames': int, 'fps': float})
+        t = _typed(self.rows).drop_duplicates(['source', 'name'], keep='last')
         return t.sort_values(['source', 'start', 'name'], kind='stable').reset_index(drop=True)
 
     def add(self, rows):
@@ -400,15 +436,17 @@ def _work(job):
 # %% ../../nbs/data/02_prepare.ipynb #aa5a5184
 def _run(jobs, workers):
     "Rows of each video as it finishes"
-    if workers == 1:
-        yield from map(_work, jobs)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
-        try:
-            for f in as_completed([pool.submit(_work, j) for j in jobs]): yield f.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    if workers == 1: yield from map(_work, jobs)
+    else: yield from (rows for _,rows in in_processes(_work, [(j,) for j in jobs], workers))
+
+def _check_settings(size, min_size, min_frames, min_iou, margin):
+    "Raise `InputError` for a setting out of range"
+    check_number('size', size, 16, 2048, whole=True)
+    if size % 2: raise InputError(f'size {size} is odd, and H.264 needs even sides; give {size+1}.')
+    check_number('min_size', min_size, 1, 1e5)
+    check_number('min_frames', min_frames, 1, 1e9, whole=True)
+    check_number('min_iou', min_iou, 0, 1)
+    check_number('margin', margin, 0, 4)
 
 # %% ../../nbs/data/02_prepare.ipynb #11072ae9
 def prepare(
@@ -424,6 +462,8 @@ def prepare(
 )->pd.DataFrame: # The manifest: a row for all that was kept and all that was rejected
     "Cut face clips out of videos (Sec. 4). Raises `InputError` for a wrong folder, list or settings, or a full disk"
     what = dict(size=size, min_size=min_size, min_frames=min_frames, min_iou=min_iou, margin=margin)
+    _check_settings(**what)
+    if workers is not None: check_number('workers', workers, 1, 1024, whole=True)
     what['metadata'] = sha256(need_file(metadata)) if metadata else None
     files,settings = _videos(videos, out),{**what, 'out': str(out)}
     jobs = _found_jobs(files, settings) if metadata is None else _listed_jobs(files, settings, metadata)

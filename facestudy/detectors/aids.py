@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ..core import InputError, pick_device, short_hash
+from ..core import SEEDS, InputError, check_number, pick_device, short_hash
 from .carrier import carrier_score, train_carrier
 from .landmarker import landmarker_score, train_landmarker
 from .looker import looker_score, train_looker
@@ -53,9 +53,11 @@ def fit_aid(
     device='auto',# As `pick_device` takes it
     steps=None  # Updates; None: the aid's own number, or twelve when small
 )->Path: # The checkpoint
-    "Train an aid on rendered people, at most once. Raises `InputError` for an unknown name or a missing head asset"
+    "Train an aid on rendered people, at most once. Raises `InputError` for names, numbers, or a missing head asset"
     a = aid(name)
-    steps = steps or (12 if small else a.steps)
+    if steps is None: steps = 12 if small else a.steps
+    check_number('steps', steps, 1, 10**8, whole=True)
+    check_number('seed', seed, *SEEDS, whole=True)
     store = a.people(small)
     path = Path(folder)/f'{name}-{store.size}-{short_hash([store.digest, seed, steps])}.safetensors'
     if path.exists(): return path

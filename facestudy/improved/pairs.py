@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..core import atomic, cache_dir, short_hash, to_tensor
+from ..core import cache_dir, kept_arrays, short_hash, to_tensor
 from ..data.clips import RENDERED
 from ..detectors.closer import FLIPPED, cut, into, out_of
 from ..detectors.looker import fake_boxes
@@ -46,11 +46,7 @@ def _filmed(store, split): return [s for s in store.segments(split) if getattr(s
 
 def _kept(name, make):
     "Arrays made by `make` at most once"
-    path = cache_dir('looks')/f'{name}.npz'
-    if not path.exists():
-        arrays = make()
-        with atomic(path) as tmp: np.savez(tmp, **arrays)
-    with np.load(path) as z: return dict(z)
+    return kept_arrays(cache_dir('looks')/f'{name}.npz', make)
 
 def clip_marks(
     net,       # A `Looker`, in eval mode

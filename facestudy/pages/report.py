@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 import pandas as pd
-from ..core import ROOT, InputError, atomic, need_file, write_text
+from ..core import ROOT, InputError, atomic, need_file, read_json, read_table, write_text
 from .render import render
 from ..systems.registry import SYSTEMS
 from ..study.runs import runs_dir
@@ -41,12 +41,12 @@ def _takes(rows):
     runs = rows.groupby('system', sort=False).run.first()
     files = [runs_dir()/r/'takes.csv' for r in runs]
     if not all(f.exists() for f in files): return None
-    return pd.concat([pd.read_csv(f).assign(system=s) for s,f in zip(runs.index, files)])
+    return pd.concat([read_table(f).assign(system=s) for s,f in zip(runs.index, files)])
 
 def _settings(rows):
     "system -> all settings of its run"
     runs = rows.groupby('system', sort=False).run.first()
-    return {s: json.loads((runs_dir()/r/'run.json').read_text()) for s,r in runs.items()}
+    return {s: read_json(runs_dir()/r/'run.json') for s,r in runs.items()}
 
 # %% ../../nbs/pages/09_report.ipynb #7ce7dbd4
 def store_report(

@@ -7,8 +7,7 @@ __all__ = ['DRAWING', 'parametric_plan', 'recipe_digest', 'drawing_files', 'draw
            'ParametricStore', 'parametric_store', 'default_parametric']
 
 # %% ../../nbs/people/13_clips.ipynb #48349a43
-import contextlib, functools, importlib, json, multiprocessing, os
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import functools, importlib, os
 from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
@@ -16,9 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core import InputError, atomic, cache_dir, progress, sha256, short_hash, write_text
+from ..core import (InputError, atomic, cache_dir, check_number, in_processes, progress, read_arrays, read_json,
+                            sha256, short_hash)
 from ..data.clips import VERSION as CLIPS, ClipStore
-from ..data.clips import arrays_hash, in_square, one_thread, write_clip, write_table
+from ..data.clips import (arrays_hash, in_square, kept_row, note_row, one_thread, opened, write_clip,
+                                  write_table)
 from ..data.landmarks import track_face
 from ..media import resize
 from .head import HEAD_RECIPE
@@ -36,7 +37,8 @@ def _split_sizes(identities, motions, unseen):
 
 def _check_plan(identities, motions, sizes, each, seed):
     "Raises `InputError` for a plan that leaves one side of the split empty, or has more people or motions than names"
-    if min(sizes) < 1 or each < 1 or seed < 0:
+    check_number('seed', seed, 0, 10**6, whole=True)
+    if min(sizes) < 1 or each < 1:
         raise InputError(f'{identities} identities and {motions} motions with {sizes[2]} and {sizes[3]} unseen '
                          'leave nothing to train on; ask for 3 or more of both.')
     if max(identities, motions) > 1000:
@@ -130,25 +132,17 @@ def _render_job(job, who, to):
             'truth_sha256': arrays_hash(*truth.values()),
             'reason': '' if np.isfinite(clip['faces']).any() else 'no face found'}
 
-# %% ../../nbs/people/13_clips.ipynb #74f7d0ae
-def _kept_row(job, key, to):
-    "The row of a clip that is there, complete and drawn under `key`; else None"
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        done = json.loads((to.folder/f'{job["name"]}.json').read_text(encoding='utf-8'))
-        whole = all((to.folder/f'{job["name"]}.{o}').exists() for o in ('npy', 'faces.npz', 'truth.npz'))
-        if whole and done['key'] == key: return done['row']
-
 # %% ../../nbs/people/13_clips.ipynb #39877010
 def _person_jobs(jobs, to):
     "All clips of one person; what is there and valid is kept. Gives their rows"
     who,rows = None,[]
     for job in jobs:
         key = short_hash([drawing_code(), CLIPS, job, to.size, to.dense], 64)
-        row = _kept_row(job, key, to)
+        row = kept_row(to.folder, job['name'], key, ['truth.npz'])
         if row is None:
             who = who or person(job['person'])
             row = _render_job(job, who, to)
-            write_text(to.folder/f'{job["name"]}.json', json.dumps({'key': key, 'row': row}))
+            note_row(to.folder, job['name'], key, row)
         rows.append(row)
     return rows
 
@@ -163,16 +157,21 @@ class ParametricStore(ClipStore):
     ):
         "Open a store. Raises `InputError` when there is none, or it holds no truth"
         super().__init__(folder)
-        meta = json.loads((self.folder/'store.json').read_text(encoding='utf-8'))
-        if 'parametric' not in meta: raise InputError(f'{folder}: {_NO_TRUTH}')
+        meta = read_json(self.folder/'store.json')
+        if not {'parametric', 'dense'} <= set(meta): raise InputError(f'{folder}: {_NO_TRUTH}')
         self.current = self.current and meta['parametric'] == drawing_code()
         self.dense = meta['dense']
 
     def _packed(self, name):
         "The arrays of a clip's truth file"
-        self._get(name, 'frames')                                       # refuses unknown names
-        if (name, 'truth') not in self._open: self._open[name, 'truth'] = _read_truth(self.folder/f'{name}.truth.npz')
-        return self._open[name, 'truth']
+        return self._get(name, 'truth')
+
+    def _load(self, name, what):
+        "Open the file that holds an array, or all of the truth"
+        if what != 'truth': return super()._load(name, what)
+        truth = read_arrays(self.folder/f'{name}.truth.npz')
+        if arrays_hash(*truth.values()) != self._rows[name]['truth_sha256']: raise InputError(name)
+        self._open[name, what] = truth
 
     def truth(self, name)->Truth:
         "The exact values of every frame; depth and canonical coordinates only if the store was built with `dense`"
@@ -191,20 +190,9 @@ class ParametricStore(ClipStore):
         return _cross_pairs(self.table[self.table.split == 'test'])[:most]
 
     def verify(self):
-        "Read every file and compare it with its hash. Raises `InputError` for the first that differs"
+        "Read every file anew and compare it with its hash. Raises `InputError` for the first that differs"
         super().verify()
-        for r in self._rows.values():
-            if arrays_hash(*self._packed(r['name']).values()) == r['truth_sha256']: continue
-            path = self.folder/f'{r["name"]}.truth.npz'
-            raise InputError(f'{path}: the truth was changed after the store was built; build it again.')
-
-# %% ../../nbs/people/13_clips.ipynb #1a4da730
-def _read_truth(path):
-    "The arrays of a truth file. Raises `InputError` when it is missing or damaged"
-    try:
-        with np.load(path) as z: return dict(z)
-    except (OSError, ValueError, EOFError) as e:
-        raise InputError(f'{path}: the truth is missing or damaged; build the store again.') from e
+        for name in self._rows: self._packed(name)
 
 # %% ../../nbs/people/13_clips.ipynb #c32b31c8
 def _cross_pairs(table):
@@ -235,13 +223,8 @@ def _run_people(people, to, workers):
 def _run_pool(people, to, workers, done):
     "Hand people to a pool of processes; `done` takes the rows of each as they come"
     here = importlib.import_module('facestudy.people.clips')
-    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), one_thread) as pool:
-        todo = {pool.submit(here._person_jobs, jobs, here.Target(*to)): jobs for jobs in people}
-        try:
-            for f in as_completed(todo): done(todo[f], f.result())
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    todo = [(jobs, here.Target(*to)) for jobs in people]
+    for i,rows in in_processes(here._person_jobs, todo, workers, one_thread): done(people[i], rows)
 
 # %% ../../nbs/people/13_clips.ipynb #a5f8b673
 def _write_store(plan, rows, to):
@@ -255,6 +238,15 @@ def _write_store(plan, rows, to):
         raise InputError(f'{to.folder}: no face was found in any clip of one side; use a larger size or more people.')
     digest = recipe_digest(plan, to.size, to.dense)
     write_table(to.folder, table, to.size, digest, parametric=drawing_code(), dense=to.dense)
+
+# %% ../../nbs/people/13_clips.ipynb #ed4fdb56
+def _check_film(size, frames, fps, play, workers):
+    "Raise `InputError` for numbers out of range"
+    check_number('size', size, 16, 512, whole=True)
+    check_number('frames', frames, 2, 10**5, whole=True)           # a source and a driving frame at least
+    check_number('fps', fps, 1, 240)
+    check_number('play', play, 0, 1)
+    if workers is not None: check_number('workers', workers, 1, 1024, whole=True)
 
 # %% ../../nbs/people/13_clips.ipynb #d1cbd069
 def parametric_store(
@@ -273,8 +265,7 @@ def parametric_store(
     tested=False       # Only the people of the test
 )->ParametricStore:
     "Render a store, or bring it up to date. Raises `InputError` for numbers out of range or a missing head"
-    if not 16 <= size <= 512: raise InputError(f'size {size} is not usable; choose a side from 16 to 512 pixels.')
-    if frames < 2: raise InputError(f'{frames} frames are no film; a clip needs a source and a driving frame.')
+    _check_film(size, frames, fps, play, workers)
     plan = parametric_plan(identities, motions, each, unseen, seed).assign(frames=frames, fps=fps, play=play)
     if tested: plan = plan[plan.split == 'test']
     people = [o.to_dict('records') for _,o in plan.groupby('person')]
@@ -302,7 +293,4 @@ def default_parametric(
     if profile not in _DEFAULTS: raise InputError(f'profile {profile!r} is unknown; use one of {", ".join(_DEFAULTS)}.')
     made_of = _DEFAULTS[profile] | ({'tested': True} if tested else {})
     out = cache_dir('stores')/f'parametric-{size}-{short_hash(made_of, 6)}'
-    if (out/'store.json').exists():
-        store = ParametricStore(out)
-        if store.current: return store
-    return parametric_store(out, **made_of, size=size, workers=workers)
+    return opened(out, ParametricStore) or parametric_store(out, **made_of, size=size, workers=workers)

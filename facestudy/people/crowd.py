@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core import InputError, atomic, cache_dir, progress, short_hash
+from ..core import InputError, atomic, cache_dir, progress, read_arrays, short_hash
 from ..grids import from_pixels
 from .clips import DRAWING
 from .head import EXPRESSIONS, HEAD_RECIPE, PARTS
@@ -167,14 +167,14 @@ class CrowdStore:
         crowd:Crowd=Crowd(),
         split='train' # 'train' or 'test'
     ):
-        "Open it. Raises `InputError` where nobody has been rendered yet"
+        "Open it. Raises `InputError` where nobody has been rendered yet, and for a damaged file"
         folder,held = crowd_folder(crowd),crowd.people-crowd.held
         span = range(held) if split == 'train' else range(held, crowd.people)
         self.crowd,self.people = crowd,[i for i in span if _is_there(folder, i)]
         self.size,self.digest = crowd.size,folder.name
         if not self.people: raise InputError(f'{folder}: nobody is there yet; call render_crowd first.')
-        self.frames = {i: np.load(folder/f'{i:04d}.npy', mmap_mode='r') for i in self.people}
-        self.known = {i: _arrays(folder/f'{i:04d}.npz') for i in self.people}
+        self.frames = {i: read_arrays(folder/f'{i:04d}.npy') for i in self.people}
+        self.known = {i: read_arrays(folder/f'{i:04d}.npz') for i in self.people}
 
     def __len__(self): return len(self.people)
 
@@ -183,9 +183,6 @@ class CrowdStore:
     )->list:
         "Others who make the same moves"
         return [o for o in self.people if o//self.crowd.group == i//self.crowd.group and o != i]
-
-def _arrays(path):
-    with np.load(path) as z: return dict(z)
 
 def rendered_crowd(
     crowd:Crowd=Crowd(),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core import InputError, atomic, need_file
+from ..core import InputError, atomic, read_table
 from .head import EXPRESSIONS
 
 # %% ../../nbs/people/03_motion.ipynb #1a21bd72
@@ -52,9 +52,7 @@ def _check_columns(path, table):
 # %% ../../nbs/people/03_motion.ipynb #f3850125
 def _read_motion(path):
     "A CSV file as a table of known columns. Raises `InputError`"
-    try: table = pd.read_csv(need_file(path))
-    except (ValueError, UnicodeDecodeError) as e:
-        raise InputError(f'{path}: this is no table in CSV form ({e}); save one row per frame.') from e
+    table = read_table(path, advice='save one row per frame')
     _check_columns(path, table)
     if not len(table): raise InputError(f'{path}: there is no frame in this file; write one row per frame.')
     _check_numbers(path, table)

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import ROOT, InputError, atomic, pick_device, sha256, write_text
+from ..core import (ROOT, InputError, atomic, check_number, pick_device, read_arrays, read_json, read_table,
+                            sha256, write_text)
 from ..data.clips import JoinedStore
 from ..detectors.aids import load_aid
 from ..grids import from_pixels
@@ -372,16 +373,16 @@ def gather(
 )->dict: # runs, rows, logs: DataFrames; looks: {'cell: test': pictures}
     "What there is of the results"
     folders = [folder_of(name) for name in names if kept(name)]
-    runs = [json.loads((folder/'run.json').read_text()) for folder in folders]
+    runs = [read_json(folder/'run.json', ['run', 'cell', 'seed']) for folder in folders]
     def tables(file):
         "One table of all results; the last column is the run"
-        each = [pd.read_csv(folder/file).assign(run=r['run']) for folder,r in zip(folders, runs)]
+        each = [read_table(folder/file).assign(run=r['run']) for folder,r in zip(folders, runs)]
         if not each: return pd.DataFrame()
         table = pd.concat(each, ignore_index=True)
         return table[[*table.columns.drop('run'), 'run']]
     looks = {}
     for folder,r in zip(folders, runs):
-        if r['seed'] == 0: looks |= {f"{r['cell']}: {test}": v for test,v in np.load(folder/'look.npz').items()}
+        if r['seed'] == 0: looks |= {f"{r['cell']}: {test}": v for test,v in read_arrays(folder/'look.npz').items()}
     return {'runs': pd.DataFrame(runs), 'rows': tables('rows.csv'), 'logs': tables('log.csv'), 'looks': looks}
 
 # %% ../../nbs/study/12_ablation.ipynb #590a791d
@@ -402,8 +403,8 @@ def store_results(
 def stored(folder, name)->dict: # As `gather`, and 'missing'
     "Tables and pictures as `store_results` left them"
     looks = Path(folder)/f'{name}.looks.npz'
-    tables = {k: pd.read_csv(Path(folder)/f'{name}.{k}.csv') for k in ('runs', 'rows', 'logs', 'missing')}
-    return tables | {'looks': dict(np.load(looks)) if looks.exists() else {}}
+    tables = {k: read_table(Path(folder)/f'{name}.{k}.csv') for k in ('runs', 'rows', 'logs', 'missing')}
+    return tables | {'looks': read_arrays(looks) if looks.exists() else {}}
 
 # %% ../../nbs/study/12_ablation.ipynb #d27b2348
 def result_of(
@@ -472,7 +473,8 @@ def ablation(
     address=None,   # Of a Dask scheduler instead, e.g. tcp://host:8786
     folder=None     # Where tables go; None: `tables_dir`
 )->dict: # As `gather`, of the cells
-    "Tune, then train and measure every cell that is missing. Raises `InputError` for an unknown profile or scheduler"
+    "Tune, then train and measure every missing cell. Raises `InputError` for an unknown profile, scheduler or number"
+    if workers is not None: check_number('workers', workers, 1, 1024, whole=True)
     folder,cells = Path(folder or tables_dir(profile, clips)),planned(profile)
     landmarker_of(profile) # this and the probes are made once, before workers ask for them
     strange(profile)

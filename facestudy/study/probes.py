@@ -12,7 +12,7 @@ import functools
 from dataclasses import replace
 from typing import NamedTuple
 import numpy as np
-from ..core import atomic, cache_dir, progress, short_hash
+from ..core import cache_dir, kept_arrays, progress, short_hash
 from ..data.clips import in_square
 from ..data.landmarks import track_face
 from ..measure.takes import Take
@@ -162,10 +162,7 @@ def probes(
 )->list: # Of `Take`
     "Turned heads, grimaces and drawn faces, made at most once. Raises `InputError` where the head asset cannot be had"
     path = cache_dir('probes')/f'{size}-{short_hash([drawing_code(), size, people, frames, sorted(STYLES), 1])}.npz'
-    if not path.exists():
-        arrays = packed(made_probes(size, people, frames))
-        with atomic(path) as tmp: np.savez_compressed(tmp, **arrays)
-    with np.load(path) as z: return unpacked(dict(z))
+    return unpacked(kept_arrays(path, lambda: packed(made_probes(size, people, frames)), compressed=True))
 
 # %% ../../nbs/study/10_probes.ipynb #0f4a07db
 @functools.cache

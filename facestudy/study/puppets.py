@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import atomic, cache_dir, short_hash, to_tensor
+from ..core import cache_dir, kept_arrays, short_hash, to_tensor
 from ..data.clips import in_square
 from ..data.landmarks import track_face
 from ..measure.geometry import gaze_transferred, transferred
@@ -84,10 +84,7 @@ def strangers(
 )->dict: # '0 talk truth', '0 talk truth faces', '0 talk driver', ...: arrays
     "Films of strangers and of the strangers who drive them, made at most once"
     path = cache_dir('probes')/f'strangers-{short_hash([drawing_code(), size, people, frames, 1])}.npz'
-    if not path.exists():
-        films = _made(size, people, frames)
-        with atomic(path) as tmp: np.savez(tmp, **films)
-    with np.load(path) as z: return dict(z)
+    return kept_arrays(path, lambda: _made(size, people, frames))
 
 # %% ../../nbs/study/15_puppets.ipynb #25a56c27
 def _animated(system, films, name, relative, size):

@@ -19,7 +19,7 @@ from ..detectors.aids import AIDS, fit_aid, load_aid
 from ..measure.metrics import summarise
 from .data import Filmed, group_of, open_data
 from .runs import checkpoints_dir, runs_dir
-from .scores import rows_from
+from .scores import kept_rows, rows_from
 from ..systems.registry import SYSTEMS, system_class
 from ..training.system import System
 from ..nets import load_net, save_net, net_meta
@@ -43,9 +43,10 @@ def finished(
     def fits(folder):
         if not (folder/'system.safetensors').exists(): return False
         meta = net_meta(folder/'system.safetensors', 'system')
-        return (meta['name'], meta.get('profile'), meta['data']) == (system, profile, data)
-    found = [f.parent for f in sorted(runs_dir().glob(f'{profile}-{system}-*/rows.csv')) if fits(f.parent)]
-    return sorted(found, key=lambda folder: -metrics_of(pd.read_csv(folder/'rows.csv'))['real']['psnr'])
+        return (meta['name'], meta.get('profile'), meta.get('data')) == (system, profile, data)
+    folders = [f.parent for f in sorted(runs_dir().glob(f'{profile}-{system}-*/rows.csv')) if fits(f.parent)]
+    found = {f: metrics_of(rows) for f in folders if (rows := kept_rows(f)) is not None}
+    return sorted(found, key=lambda folder: -found[folder]['real']['psnr'])
 
 # %% ../../nbs/study/08_release.ipynb #5616219e
 def held_out_scores(
@@ -195,7 +196,7 @@ def release_system(
 )->tuple: # system, MB, runs to choose from, PSNR on real clips
     "Release the best run of a system, with its card"
     best,path = runs[0],checkpoints_dir(weights)/f'{system}.safetensors'
-    metrics = metrics_of(pd.read_csv(best/'rows.csv'))
+    metrics = metrics_of(kept_rows(best))
     trained,meta = load_net(best/'system.safetensors', 'system'),net_meta(best/'system.safetensors', 'system')
     trained.name = system
     own = ('kind', 'class', 'name', 'version', 'config')     # what `save_net` writes itself
@@ -226,9 +227,9 @@ def release(
 )->pd.DataFrame: # system, MB, runs to choose from, PSNR on real clips
     "The best run of each system that learns, and the aids they use. Raises `InputError` without one, or above `LIMIT`"
     weights = set_of(clips)
+    learners = [s for s in systems if system_class(s).players is not System.players]      # the others learn nothing
     store,rows,said = open_data(profile, clips),[],'' if clips is None else ' --wild --clips DIR'
-    for s in systems:
-        if system_class(s).players is System.players: continue             # nothing to learn
+    for s in learners:
         runs = finished(s, profile, store.digest)
         if not runs:
             raise InputError(f'{s}: no finished run at profile {profile} on these data; '
@@ -260,7 +261,7 @@ def released_rows(
     "The rows of released weights on the tests of a store, computed at most once on this machine"
     meta = net_meta(path, 'system')
     folder = runs_dir()/f"released-{meta['name']}-{short_hash([sha256(path), store.digest])}"
-    if (folder/'takes.csv').exists(): return pd.read_csv(folder/'rows.csv')
+    if (rows := kept_rows(folder)) is not None: return rows
     write_text(folder/'run.json', json.dumps(meta['settings'], indent=1))
     with atomic(folder/'log.csv') as tmp: pd.DataFrame(meta['log']).to_csv(tmp, index=False)
     return rows_from(path, folder, store, pick_device(device), 'released', large, finer)
@@ -271,7 +272,7 @@ def imported_meta(
 )->dict: # Its header
     "The header of imported weights. Raises `InputError` for any other system"
     meta = net_meta(path, 'system')
-    if 'imported' in meta: return meta
+    if {'imported', 'label', 'note'} <= set(meta) and isinstance(meta['imported'], dict): return meta
     raise InputError(f"{path}: {meta['name']} was trained by facestudy, and --systems asks for its row by name; "
                      'name a file that was written by `facestudy import-first-order`.')
 
@@ -288,7 +289,7 @@ def imported_rows(
     meta = imported_meta(path)
     side = meta['config']['size']
     folder = runs_dir()/f"imported-{meta['name']}-{short_hash([sha256(path), store.digest])}"
-    if (folder/'takes.csv').exists(): return pd.read_csv(folder/'rows.csv')
+    if (rows := kept_rows(folder)) is not None: return rows
     finer = open_data(profile, clips, parametric, side, tested=True) if side > store.size else None
     large = large if large and large.size >= side else None                # it would look at too few pixels there
     told = {'class': meta['class'], **meta['config'], 'note': meta['note'], **meta['imported']}

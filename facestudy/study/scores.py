@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['REGION_SCORES', 'LARGE_SCORES', 'EVERY', 'TIMINGS', 'ORDER', 'region_rows', 'score_take', 'kept_frames',
            'sample_name', 'Measured', 'measure_take', 'score_large', 'with_large', 'side_by_side', 'measure',
-           'processor', 'measured_here', 'parameters_of', 'made_by', 'imported_by', 'rows_from']
+           'processor', 'measured_here', 'parameters_of', 'made_by', 'imported_by', 'seal', 'kept_rows', 'rows_from']
 
 # %% ../../nbs/study/05_scores.ipynb #4b114c8e
-import datetime, platform, time
+import datetime, json, platform, time, warnings
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from ..core import InputError, atomic, device_name, progress
+from ..core import InputError, atomic, device_name, progress, read_json, read_table, sha256, write_text
 from ..measure.metrics import coherence, detail, score_clip, score_regions
 from ..measure.takes import Take
 from ..measure.whole import WHOLE, whole
@@ -212,6 +212,31 @@ ORDER = ['system', 'label', 'profile', 'run', 'weights', 'seed', 'data', 'traine
          'precision', 'large',
          'parameters', 'features', 'split', 'device', 'versions', *TIMINGS]   # columns behind the scores
 
+# %% ../../nbs/study/05_scores.ipynb #ac48b531
+_MEASURED = 'takes.csv', 'samples.npz', 'rows.csv' # What a measurement writes, in this order
+_SEAL = 'measured.json'
+
+def _digests(folder): return {name: sha256(folder/name) for name in _MEASURED if (folder/name).exists()}
+
+def seal(
+    folder:Path # Of a run that was just measured
+):
+    "Note the digests of what was measured"
+    write_text(folder/_SEAL, json.dumps(_digests(folder), indent=1))
+
+def kept_rows(
+    folder:Path # Of a run
+)->pd.DataFrame: # None where the run must be measured: it never was, or its rows are damaged or were changed since
+    "The rows of a run that was measured on this machine"
+    if not (folder/'takes.csv').exists(): return None
+    try:
+        rows = read_table(folder/'rows.csv', ['system', 'clip', 'frame', 'psnr', 'ssim'])
+        if (folder/_SEAL).exists() and read_json(folder/_SEAL) != _digests(folder):
+            raise InputError(f'{folder}: what was measured here was changed since.')
+        return rows
+    except InputError as e:
+        warnings.warn(f'{str(e).partition("; ")[0].rstrip(".")}; it is measured again.', stacklevel=2)
+
 # %% ../../nbs/study/05_scores.ipynb #853fbfed
 def rows_from(
     path,   # A trained system's file
@@ -237,4 +262,5 @@ def rows_from(
                 fps=fps, **measured_here(device))
     rows = rows.assign(**{column: told[column] for column in ORDER})
     with atomic(folder/'rows.csv') as tmp: rows.to_csv(tmp, index=False, float_format='%.6f')
-    return pd.read_csv(folder/'rows.csv')
+    seal(folder)
+    return kept_rows(folder)

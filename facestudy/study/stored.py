@@ -9,7 +9,7 @@ __all__ = ['RUN_COLUMNS', 'TIME_COLUMNS', 'PRINTED', 'beside', 'write_runs', 'wr
 # %% ../../nbs/study/06_stored.ipynb #e3d47a36
 from pathlib import Path
 import pandas as pd
-from ..core import atomic, need_file
+from ..core import atomic, read_table
 from ..measure.metrics import summarise
 
 # %% ../../nbs/study/06_stored.ipynb #1e4c3635
@@ -59,11 +59,11 @@ def write_rows(
 def read_rows(
     path # NAME.rows.csv
 )->pd.DataFrame: # Tidy rows, as `facestudy.study.study` gives them
-    "Stored rows, with runs and times beside each frame again. Raises `InputError` for a missing file"
-    rows = pd.read_csv(need_file(path))
+    "Stored rows, with runs and times beside each frame again. Raises `InputError` for a missing or damaged file"
+    rows = read_table(path, ['system', 'clip', 'frame', 'psnr', 'ssim'])
     if 'label' in rows: return rows # one file holds everything, as a study writes it
     for kind in ('systems', 'times'):
-        more = pd.read_csv(need_file(beside(path, kind)))
+        more = read_table(beside(path, kind), ['system'])
         rows = rows.merge(more, on='system', how='left')
     return rows
 

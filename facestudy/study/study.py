@@ -12,16 +12,18 @@ import functools, json, math, time
 from dataclasses import asdict
 from pathlib import Path
 import pandas as pd
-from ..core import InputError, atomic, device_name, pick_device, short_hash, versions, write_text
+from ..core import (SEEDS, InputError, atomic, check_number, device_name, pick_device, short_hash, versions,
+                            write_text)
 from ..method.superres import face_patches, train_superres
 from ..nets import load_net, save_net
 from .data import group_of, is_built, larger_clips, open_clips, open_data
 from .follow import add_line, motion_measure, note_minute
 from .profiles import profile_named
 from .release import imported_meta, imported_rows, released_file, released_rows
-from .runs import CODE, Run, plan, runs_dir
-from .scores import rows_from
+from .runs import CODE, Run, plan, recipe_of, runs_dir
+from .scores import kept_rows, rows_from
 from ..systems.registry import SYSTEMS, system_class
+from ..training.recipe import RANGES
 from ..training.trainer import Trainer
 from ..training.reenact import held_out
 
@@ -154,7 +156,7 @@ def rows_of(
     "A run's rows, computed at most once on this machine"
     folder = runs_dir()/run.id
     write_text(folder/'run.json', json.dumps(run.flat(), indent=1))
-    if (folder/'takes.csv').exists(): return pd.read_csv(folder/'rows.csv')
+    if (rows := kept_rows(folder)) is not None: return rows
     device = pick_device(device)
     weights = fit(run, finer or store, device, deadline, say, start)
     return None if weights is None else rows_from(weights, folder, store, device, large=large, finer=finer)
@@ -170,8 +172,11 @@ def prepare_runs(
     own_aids=False,  # As `facestudy.study.runs.plan`
     start=None       # As `facestudy.study.runs.plan`
 )->tuple: # The data, the planned runs
-    "The data and the planned runs. Raises `InputError` for unknown names before any work is done"
-    for s in systems: system_class(s)
+    "The data and the planned runs. Raises `InputError` for names and numbers before any work is done"
+    for s in systems:
+        system_class(s)
+        recipe_of(s, profile, **overrides)
+    check_number('seed', seed, *SEEDS, whole=True)
     store = open_data(profile, clips, parametric)
     if start and len(systems) > 1:
         raise InputError(f'{start}: one system at a time can begin with these weights; name it with --systems.')
@@ -194,7 +199,8 @@ def seen_by(
 def deadline_in(
     minutes:float # From now; None: no deadline
 )->float: # As `time.time()`
-    "When a deadline is"
+    "When a deadline is. Raises `InputError` for a time that is none"
+    if minutes is not None: check_number('minutes', minutes, 0, 1e6)
     return math.inf if minutes is None else time.time()+60*minutes
 
 # %% ../../nbs/study/09_study.ipynb #826398e4
@@ -266,7 +272,9 @@ def fit_superres(
     device='auto',
     steps=600        # Updates
 )->Path: # The checkpoint
-    "Train the super-resolution network of Sec. 3.2 on the training stretches, once"
+    "Train the super-resolution network of Sec. 3.2 on the training stretches, once. Raises `InputError`"
+    check_number('steps', steps, *RANGES['steps'])
+    check_number('seed', seed, *SEEDS, whole=True)
     side = 2*profile_named(profile).size
     store = open_clips(clips, side)
     path = runs_dir()/f'superres-{side}-{short_hash([store.digest, seed, steps, CODE])}.safetensors'

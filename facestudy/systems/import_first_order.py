@@ -316,6 +316,8 @@ def import_first_order(
     "Write a published first-order model as a system. Raises `InputError` for what cannot be read or does not fit"
     if Path(out).suffix != '.safetensors':
         raise InputError(f'{out}: a system is a safetensors file; give it a name that ends with .safetensors.')
+    if Path(out).resolve() in (Path(checkpoint).resolve(), Path(config).resolve()):
+        raise InputError(f'{out}: this would overwrite an input; give the system another name.')
     read = read_config(config)
     settings,tensors = settings_from(read, config, geometry, size), read_parts(checkpoint)
     if not size and 'frame_shape' not in (read.get('dataset_params') or {}):

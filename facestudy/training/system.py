@@ -100,7 +100,7 @@ class System(nn.Module):
         window=None,        # (size, size) in [0, 1]: how much of its motion a place keeps, where the system fades
         steer=None          # What of the motion counts, as `facestudy.method.steer.Steer`; None: all of it
     ):                      # Iterator of uint8 (size, size, 3)
-        "Frames of `source` moving as `driving` does. Raises `InputError` where the system cannot be steered"
+        "Frames of `source` moving as `driving` does. Raises `InputError` if it cannot be steered, and for no numbers"
         if steer and not self.steers:
             raise InputError(f'{self.name}: it has no keypoints to steer; leave the options of the motion out.')
         size,more = size or self.size,{'steer': steer} if steer else {}
@@ -110,6 +110,9 @@ class System(nn.Module):
         canvas = at_side(source, size) if self.draws_larger and (size != self.size or window is not None) else None
         if window is not None: canvas = torch.cat([canvas, window.to(canvas)[None]])
         for frame in self.film(photo, frames, source_face, driving_faces, relative, batch, canvas, **more):
+            if not frame.isfinite().all():                           # black pictures would say nothing
+                raise InputError(f'{self.name}: it draws values that are no numbers, so its weights are of no use; '
+                                 'train it again, with a lower learning rate.')
             yield to_numpy(at_side(frame, size))
 
 # %% ../../nbs/training/01_system.ipynb #3fad4b31
