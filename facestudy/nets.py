@@ -218,8 +218,9 @@ def load_net(
 # %% ../nbs/02_nets.ipynb #31f3284a
 def folded(
     net:nn.Module # In eval mode; it stays as it is
-)->nn.Module: # A copy that computes the same up to rounding, and can no longer be trained
+)->nn.Module: # A copy that computes the same up to rounding; can no longer be trained; itself without batch norms
     "Each batch norm that follows a convolution becomes part of it"
+    if not any(isinstance(o, nn.BatchNorm2d) for o in net.modules()): return net
     net = copy.deepcopy(net)
     for o in [o for o in net.modules() if isinstance(o, nn.Sequential)]:
         for i,(a,b) in enumerate(zip(o, o[1:])):

@@ -57,7 +57,7 @@ def frozen():
 
 # files that train, render people or pages, or start many processes
 SLOW = {f'test_{name}' for name in (
-    'ablation', 'farm', 'live', 'pages', 'release', 'showcase', 'study', 'table1_anatomy', 'training',
+    'ablation', 'book', 'farm', 'live', 'pages', 'release', 'showcase', 'study', 'table1_anatomy', 'training',
     'people_clips', 'people_look', 'prepare', 'landmarker', 'parser', 'superres', 'onnx',
     'mocogan', 'few_shot', 'puppeteer_gan', 'monkey_net', 'x2face', 'first_order', 'driving_autoencoder')}
 

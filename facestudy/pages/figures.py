@@ -108,7 +108,8 @@ def _picture_grid(titles, pictures):
     "Pictures in rows under short titles, as wide as the page"
     import matplotlib.pyplot as plt
     side = WIDTH/max(6, len(titles))                                            # inches
-    titles = [short_title(o, round(side*10.5)) for o in titles]                 # 10.5 letters of 10 points in an inch
+    points = 10 if side > .9 else 7                                             # so that a word fits
+    titles = [short_title(o, round(side*100/points)) for o in titles]           # 10 letters of 10 points in an inch
     above = .06+.165*max(t.count('\n')+1 for t in titles)                       # inches, for the longest title
     height = side*len(pictures)
     size = side*len(titles),height+above
@@ -117,7 +118,7 @@ def _picture_grid(titles, pictures):
     for row,images in zip(axes, pictures):
         for ax,im in zip(row, images): ax.imshow(im)
     for ax in axes.flat: ax.axis('off')
-    for ax,title in zip(axes[0], titles): ax.set_title(title, fontsize=10, pad=3)
+    for ax,title in zip(axes[0], titles): ax.set_title(title, fontsize=points, pad=3)
     return fig
 
 # %% ../../nbs/pages/02_figures.ipynb #023584aa
