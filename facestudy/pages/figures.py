@@ -105,12 +105,12 @@ def _columns(samples, clips, labels, frames):
 
 # %% ../../nbs/pages/02_figures.ipynb #3ac492b0
 def _picture_grid(titles, pictures):
-    "Pictures in rows under short titles, as wide as the page"
+    "Pictures in rows under short titles, as wide as the page where the titles allow it"
     import matplotlib.pyplot as plt
-    side = WIDTH/max(6, len(titles))                                            # inches
-    points = 10 if side > .9 else 7                                             # so that a word fits
-    titles = [short_title(o, round(side*100/points)) for o in titles]           # 10 letters of 10 points in an inch
-    above = .06+.165*max(t.count('\n')+1 for t in titles)                       # inches, for the longest title
+    side = max(WIDTH/max(6, len(titles)), .9)   # inches; more than nine columns are wider than a page, and shrunk
+    points = min(10, 7.5*side/.9)               # so that 13 letters fit, the longest word of a system's name
+    titles = [short_title(o, 13) for o in titles]
+    above = .06+.0165*points*max(t.count('\n')+1 for t in titles)                # inches, for the longest title
     height = side*len(pictures)
     size = side*len(titles),height+above
     fig,axes = plt.subplots(len(pictures), len(titles), figsize=size, dpi=DPI, squeeze=False)
