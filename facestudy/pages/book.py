@@ -320,19 +320,23 @@ def _static()->list:
 
 def lay_out(
     source:Path, # As `stage` left it
-    out:Path     # Folder of the site
+    out:Path     # Folder of the site; what lies there is replaced
 )->list: # Sphinx's warnings, a sentence each
     "Let Sphinx make the site. Raises `InputError` where it cannot"
     import io, os
     from sphinx.application import Sphinx
     said = io.StringIO()
     settings = SETTINGS | {'html_static_path': _static()}
-    app = Sphinx(source, None, out, source.with_name('book.doctrees'), 'html', confoverrides=settings, status=None,
+    made = source.with_name('book.made')                       # MyST-NB puts a folder beside the site
+    app = Sphinx(source, None, made/'html', made/'doctrees', 'html', confoverrides=settings, status=None,
                  warning=said, parallel=os.cpu_count())
     app.build()
-    icons = out/'_static'/'scripts'/'fontawesome.js'
-    write_text(icons, '// 1.5 MB for eleven icons; book.css has them as characters\n')
     if app.statuscode: raise InputError(f'{source}: Sphinx could not lay out the book; {said.getvalue()}')
+    icons = made/'html'/'_static'/'scripts'/'fontawesome.js'
+    write_text(icons, '// 1.5 MB for eleven icons; book.css has them as characters\n')
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.move(made/'html', out)
+    shutil.rmtree(made)
     return [line for line in said.getvalue().splitlines() if line.strip()]
 
 def book(
