@@ -6,7 +6,7 @@
 __all__ = ['RESULTS', 'METHOD', 'MACHINERY', 'GROUND_FLOOR', 'TOOLS', 'ADD', 'HAND', 'USE', 'CARRY_ON', 'SETTINGS', 'read_code',
            'plain', 'leading_words', 'last_heading', 'module_of', 'exported_names', 'label_of', 'places', 'linked',
            'reference_of', 'chapter', 'opened', 'results_page', 'Room', 'contents', 'room_page', 'stage', 'front_page',
-           'lay_out', 'book']
+           'lay_out', 'check_place', 'book']
 
 # %% ../../nbs/pages/11_book.ipynb #4577314f
 import importlib
@@ -339,11 +339,20 @@ def lay_out(
     shutil.rmtree(made)
     return [line for line in said.getvalue().splitlines() if line.strip()]
 
+def check_place(
+    out:Path # Where a site goes
+):
+    "Raise `InputError` for a folder that holds anything but an earlier site: it would be lost"
+    if not out.exists() or (out/'objects.inv').exists(): return
+    if out.is_dir() and not any(out.iterdir()): return
+    raise InputError(f'{out}: this holds other things than a site; name a new folder or an empty one.')
+
 def book(
     out=None # Folder; None: `_site`
 )->Path: # Its first page
-    "Make the site from the executed pages and the notebooks. Raises `InputError` where a page was never rendered"
+    "Make the site from executed pages and notebooks. Raises `InputError` for a page that was never rendered"
     out = Path(out or ROOT/'_site').resolve()
+    check_place(out)
     source = cache_dir()/'book'
     stage(source)
     for warning in lay_out(source, out): print(warning)
