@@ -226,7 +226,7 @@ GROUND_FLOOR = Room('The ground floor', 'Files, errors, seeds, networks on disk,
                     'and warping.')
 TOOLS = Room('How the tools work', 'The animated square goes back into the whole photo; a video, a table or a slider '
              'moves it; the command line does all of it.')
-ADD = '12_add_a_system' # it is a chapter of its own, in the last part
+ADD = '13_add_a_system' # it is a chapter of its own, in the last part
 HAND = ROOT/'nbs'/'book' # pages written by hand, and how the site looks
 
 # %% ../../nbs/pages/11_book.ipynb #156d02ac
