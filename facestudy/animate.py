@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LOOK_EVERY', 'LARGEST', 'LONGEST', 'VIDEO_SUFFIXES', 'crop_square', 'cut', 'faces_in', 'one_face', 'Driving',
            'aligned_square', 'Source', 'find_source', 'framed', 'source_crop', 'check_folder', 'check_output', 'Report',
-           'noted', 'Follow', 'steer_of', 'check_size', 'drawn_at', 'show_faces', 'animate_photo', 'reconstruct_clip',
-           'clip_files', 'system_digest', 'reconstruct_clips']
+           'noted', 'Follow', 'steer_of', 'check_size', 'drawn_at', 'system_digest', 'show_faces', 'animate_photo',
+           'reconstruct_clip', 'clip_files', 'reconstruct_clips']
 
 # %% ../nbs/09_animate.ipynb #480d6da5
 import base64, contextlib, hashlib, html, itertools, json, sys, tempfile, warnings
@@ -328,6 +328,16 @@ def drawn_at(
     "The side to draw at where none is asked for: the photo's own, even as H.264 needs it"
     return max(system.size, min(side, most)//2*2) if system.draws_larger else system.size
 
+# %% ../nbs/09_animate.ipynb #13db81a5
+def system_digest(
+    system # A system
+)->str: # 64 hex digits
+    "SHA-256 of a system's name, size and weights"
+    h = hashlib.sha256(f'{system.name} {system.size}'.encode())
+    for k,v in sorted(system.state_dict().items()):
+        h.update(k.encode() + v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return h.hexdigest()
+
 # %% ../nbs/09_animate.ipynb #8e7dd50c
 LONGEST = 1920 # Longer side of a whole photo, pixels, where none is asked for: Full HD plays everywhere
 
@@ -435,16 +445,6 @@ def clip_files(
         raise InputError(f'{folder}: no video in this folder; name one that holds {", ".join(VIDEO_SUFFIXES)} files.')
     stems = Counter(f.stem for f in files) + Counter(f.name for f in files)       # a.mp4 may be the stem of a.mp4.mkv
     return {printable(f.stem if stems[f.stem] == 1 else f.name): f for f in files}
-
-# %% ../nbs/09_animate.ipynb #13db81a5
-def system_digest(
-    system # A system
-)->str: # 64 hex digits
-    "SHA-256 of a system's name, size and weights"
-    h = hashlib.sha256(f'{system.name} {system.size}'.encode())
-    for k,v in sorted(system.state_dict().items()):
-        h.update(k.encode() + v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return h.hexdigest()
 
 # %% ../nbs/09_animate.ipynb #ab609ee9
 _NOTE = '.done.json'
