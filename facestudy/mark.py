@@ -56,7 +56,7 @@ def pattern(
     return cv2.resize(whole, (w, h), interpolation=cv2.INTER_CUBIC)
 
 # %% ../nbs/08_mark.ipynb #a724625c
-LEVEL = 1.05 # Standard deviation of the mark, grey levels of 255: as much as costs no clip .3 dB (below)
+LEVEL = 1.07 # Standard deviation of the mark, grey levels of 255: as much as costs no clip .3 dB (below)
 
 @lru_cache(4)
 def _steps(h, w):
