@@ -13,6 +13,9 @@ from facestudy.pages.readme import notebooks
 
 MOST = 3_000_000 # bytes that a page may weigh, with all that it loads
 
+needs_browser = pytest.mark.skipif(not shutil.which('chromium'),
+                                   reason='no Chromium on this machine: pages were not opened in a browser')
+
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
@@ -96,14 +99,31 @@ def test_every_notebook_and_page_is_there(site):
     assert not missing, missing
 
 
-@pytest.mark.skipif(not shutil.which('chromium'), reason='no Chromium on this machine: pages were not opened in a browser')
-def test_a_browser_asks_nobody(site, tmp_path):
-    "Chromium opens pages from the folder, where every name but none resolves; formulas are drawn all the same"
-    page = site/'nbs'/'method'/'06_swats.html'
+def opened(page, profile):
+    "A page as Chromium has it after its scripts ran, from the folder, where no name resolves"
     command = ['chromium', '--headless', '--no-sandbox', '--disable-gpu', '--host-resolver-rules=MAP * ~NOTFOUND',
-               f'--user-data-dir={tmp_path}', '--virtual-time-budget=8000', '--dump-dom', page.as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+               f'--user-data-dir={profile}', '--virtual-time-budget=8000', '--dump-dom', page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+
+
+def test_a_room_shows_a_card_for_each_chapter(site):
+    page = site/'nbs'/'people'/'index.html'
+    cards = soup(page).select('.chapter')
+    assert len(cards) == sum(p.parent.name == 'people' for p in notebooks())
+    assert all(c.find('img') and c.find('a', class_='reference') for c in cards)
+
+
+@needs_browser
+def test_a_browser_asks_nobody(site, tmp_path):
+    "Formulas are drawn although no name resolves"
+    dom = opened(site/'nbs'/'method'/'06_swats.html', tmp_path)
     assert '<mjx-container' in dom, 'MathJax drew no formula'
+
+
+@needs_browser
+def test_details_are_folded(site, tmp_path):
+    found = BeautifulSoup(opened(site/'reports'/'claims.html', tmp_path), 'html.parser').select('details.fold')
+    assert len(found) > 9 and all(d.summary.h2 for d in found) and not any(d.has_attr('open') for d in found)
 
 
 def test_a_page_that_was_never_rendered(tmp_path, monkeypatch):
