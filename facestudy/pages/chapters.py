@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['EXAMPLES', 'STRIP', 'read_code', 'only_imports', 'plain', 'leading_words', 'last_heading', 'module_of',
-           'exported_names', 'label_of', 'places', 'linked', 'imports_of', 'users', 'reference_of', 'described',
-           'chapter', 'thumbnail', 'quoted', 'card']
+           'exported_names', 'label_of', 'places', 'linked', 'imports_of', 'users', 'defined_in', 'reference_of',
+           'described', 'chapter', 'thumbnail', 'quoted', 'card']
 
 # %% ../../nbs/pages/11_chapters.ipynb #f4d90aa4
 import ast
@@ -131,6 +131,22 @@ def users(
         for name in sorted(imports_of(path)): found.setdefault(name, []).append(path)
     return found
 
+# %% ../../nbs/pages/11_chapters.ipynb #055b3743
+_CODE = 'code-' # Before a name: the anchor of its code
+
+def defined_in(
+    code:str # Of a cell
+)->list: # Names, in order
+    "The names that a cell defines at its outermost level"
+    try: lines = ast.parse(code).body
+    except SyntaxError: return []
+    found = []
+    for line in lines:
+        if hasattr(line, 'name'): found.append(line.name)
+        targets = getattr(line, 'targets', ())
+        found += [o.id for t in targets for o in ast.walk(t) if isinstance(o, ast.Name)]
+    return found
+
 # %% ../../nbs/pages/11_chapters.ipynb #b98fbb2b
 def _constant(module, name):
     "What the code says of a constant, in its own line"
@@ -161,7 +177,7 @@ def reference_of(
 )->str: # Markdown, its place first
     "One exported name: its place, signature, sentence, parameters and examples"
     thing = getattr(importlib.import_module(f'facestudy.{module}'), name)
-    head = f'({label_of(module, name)})=\n### `{name}`\n\n'
+    head = f'({label_of(module, name)})=\n### `{name}`\n\n<a href="#{_CODE}{name}">Its code</a>. '
     if not callable(thing): return head + _constant(module, name) + _examples(used)
     said = (thing.__doc__ or '').partition('\n')[0]
     return f'{head}{said}\n\n{_table(thing)}{_examples(used)}'
@@ -191,6 +207,17 @@ def _for_reader(cell, before, heading, known):
     shown = described(cell, before, heading)
     return _folded(shown, 'Imports') if only_imports(cell.source) else shown
 
+def _anchored(cells, names):
+    "The cells, with an anchor before each that defines one of the names"
+    import nbformat
+    out = []
+    for cell in cells:
+        here = [n for n in defined_in(cell.source) if n in names] if cell.cell_type == 'code' else []
+        anchors = ''.join(f'<span id="{_CODE}{n}"></span>' for n in here)
+        if anchors: out.append(nbformat.v4.new_markdown_cell(anchors))
+        out.append(cell)
+    return out
+
 def chapter(
     path,       # A component notebook
     known:dict, # As `places`
@@ -208,6 +235,7 @@ def chapter(
     cells[0].source += _where(Path(path))
     if module := module_of(path):
         names = exported_names(module)
+        cells = _anchored(cells, names)
         text = [f'## Reference: `facestudy.{module}`',
                 *(reference_of(module, n, used.get((module, n), ())) for n in names)]
         cells += [nbformat.v4.new_markdown_cell(t) for t in text if names]
