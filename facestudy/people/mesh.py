@@ -28,7 +28,6 @@ class Piece:
     tint:np.ndarray      # (n,) brightness, about 1
     cover:np.ndarray     # (n,) hair: 0..1, below 1 skin shows through; cloth: cm below the neckline
 
-# %% ../../nbs/people/09_mesh.ipynb #34fe1c40
 @dataclass
 class Pushed(Piece):
     "Skin pushed outwards; seen from outside only"
@@ -36,7 +35,6 @@ class Pushed(Piece):
     push:np.ndarray      # (n,) cm along the normal
     two_sided = False
 
-# %% ../../nbs/people/09_mesh.ipynb #072d384f
 @dataclass
 class Rigid(Piece):
     "Corners of its own; seen from both sides"
@@ -185,9 +183,6 @@ class Mesh:
     chest:int            # A corner that stays with the chest
     skin_uv:np.ndarray   # (W, 2) float32: map coordinates of the skin under every corner, for thin hair
 
-# %% ../../nbs/people/09_mesh.ipynb #bca0f72f
-_MORE = ('hair', 'beard', 'cloth') # parts after those of the head
-
 # %% ../../nbs/people/09_mesh.ipynb #fd043f9d
 def world(
     mesh:Mesh,
@@ -216,6 +211,9 @@ def _visible(head):
     "Triangles of the head that are worth drawing"
     deep = _neckline(head.vertices, 'crew') > 4.5
     return ~deep[head.triangles].all(1) & ~_parts(head, 'lashes')
+
+# %% ../../nbs/people/09_mesh.ipynb #bca0f72f
+_MORE = ('hair', 'beard', 'cloth') # parts after those of the head
 
 # %% ../../nbs/people/09_mesh.ipynb #21dc3fa3
 def _triangles_of(head, order):

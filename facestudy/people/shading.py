@@ -235,15 +235,6 @@ def _tooth(where):
     for gap in _GAPS: line = min(line, abs(x-gap))
     return (1-.55*_step(.085, .0, line))*(1-.45*_step(.8, 2.6, x))
 
-# %% ../../nbs/people/07_shading.ipynb #dd6c490e
-class Attributes(NamedTuple):
-    "What a mesh knows of its corners"
-    light:float # Share of the light from everywhere that arrives
-    u:float     # Place on the map of the skin, or cm across the strands or threads
-    v:float     # The same, upwards or along
-    tint:float  # Brightness, about 1
-    cover:float # Hair: 0..1, below 1 skin shows through; cloth: cm below the neckline
-
 # %% ../../nbs/people/07_shading.ipynb #84a0dce0
 @jit
 def _weave(kind, period, u, v):
@@ -253,6 +244,15 @@ def _weave(kind, period, u, v):
     if kind == 1: return b
     if kind == 2: return .5*(a+b)
     return 1. if (v/period) % 1 < .16 else 0.
+
+# %% ../../nbs/people/07_shading.ipynb #dd6c490e
+class Attributes(NamedTuple):
+    "What a mesh knows of its corners"
+    light:float # Share of the light from everywhere that arrives
+    u:float     # Place on the map of the skin, or cm across the strands or threads
+    v:float     # The same, upwards or along
+    tint:float  # Brightness, about 1
+    cover:float # Hair: 0..1, below 1 skin shows through; cloth: cm below the neckline
 
 # %% ../../nbs/people/07_shading.ipynb #4c1033e5
 @jit
@@ -278,14 +278,12 @@ class Lamps(NamedTuple):
     ambient:np.ndarray # (6, 3) from right, left, above, below, front, behind
     shadows:ShadowMap  # Of the key light
 
-# %% ../../nbs/people/07_shading.ipynb #f01b83cf
 class Paints(NamedTuple):
     "What the materials look up"
     texture:np.ndarray # (H, W, 4) uint8: square root of reflectance, and gloss
     strands:np.ndarray # (256, 256) float32, mean 1
     colours:np.ndarray # (12, 3) float32 palette
 
-# %% ../../nbs/people/07_shading.ipynb #16907a3b
 class Surfaces(NamedTuple):
     "What is drawn: corners and triangles"
     triangles:np.ndarray  # (G, 3) int32

@@ -70,18 +70,6 @@ def _details(names, rng):
             if o in known: w[o] = abs(x)
     return w
 
-# %% ../../nbs/people/02_shape.ipynb #7f1cb52d
-@dataclass(frozen=True)
-class Shape:
-    "A person's head at rest"
-    seed:int
-    traits:dict          # 'sex' 0 female to 1 male, 'age' 0 (20 years) to 1 (75), 'ancestry' (3,), 'weight' 0 to 1
-    values:dict          # Name of an identity shape -> weight
-    vertices:np.ndarray  # (V, 3) float32 cm
-    blink:np.ndarray     # (2,) what closes the viewer's left and right eye, in units of the expression
-    eye_centre:np.ndarray# (2, 3) cm
-    eye_radius:np.ndarray# (2,) cm
-
 # %% ../../nbs/people/02_shape.ipynb #0887acf4
 def _add(head, values):
     "The mean head with weighted shapes"
@@ -128,6 +116,18 @@ def _withdraw_teeth(head, v):
     v = v.copy()
     v[ids] = v[ids]*[.86, 1, 1] - [0, 0, .3]
     return v
+
+# %% ../../nbs/people/02_shape.ipynb #7f1cb52d
+@dataclass(frozen=True)
+class Shape:
+    "A person's head at rest"
+    seed:int
+    traits:dict          # 'sex' 0 female to 1 male, 'age' 0 (20 years) to 1 (75), 'ancestry' (3,), 'weight' 0 to 1
+    values:dict          # Name of an identity shape -> weight
+    vertices:np.ndarray  # (V, 3) float32 cm
+    blink:np.ndarray     # (2,) what closes the viewer's left and right eye, in units of the expression
+    eye_centre:np.ndarray# (2, 3) cm
+    eye_radius:np.ndarray# (2,) cm
 
 # %% ../../nbs/people/02_shape.ipynb #cb5adefc
 def shape_of(

@@ -247,6 +247,7 @@ def lay_over(
     albedo *= 1-cover
     albedo += cover*colour
 
+# %% ../../nbs/people/05_skin.ipynb #e776eb85
 def _tint(rng, m, age):
     "How lips differ from skin: a factor on reflectance, and its strength"
     k = rng.uniform(.55, 1.15)
@@ -405,6 +406,14 @@ def _stipple(albedo, where, colour, rng, coarse=1.1):
     speckle = np.clip(.8+.2*noise(rng, coarse), 0, 1.3)
     lay_over(albedo, np.clip(where*speckle, 0, .97)[..., None], colour)
 
+# %% ../../nbs/people/05_skin.ipynb #1f069742
+def _shadow_of_beard(albedo, p, rng):
+    "Stubble, or the roots under a beard; in place"
+    if p.stubble <= 0: return
+    where = beard_region(atlas().position, p.beard or 'full')
+    bluish = p.hair_colour*.8+.02*np.array([.8, .9, 1.1])                                 # roots seen through skin
+    _stipple(albedo, where*p.stubble, bluish, rng)
+
 # %% ../../nbs/people/05_skin.ipynb #daba127e
 @dataclass
 class Paint:
@@ -420,14 +429,6 @@ class Paint:
     scalp:float             # 0..1: how dark the scalp looks under the hair
     beard:str               # '', 'full', 'goatee', 'moustache'
     stubble:float           # 0..1: cover of the beard's roots
-
-# %% ../../nbs/people/05_skin.ipynb #1f069742
-def _shadow_of_beard(albedo, p, rng):
-    "Stubble, or the roots under a beard; in place"
-    if p.stubble <= 0: return
-    where = beard_region(atlas().position, p.beard or 'full')
-    bluish = p.hair_colour*.8+.02*np.array([.8, .9, 1.1])                                 # roots seen through skin
-    _stipple(albedo, where*p.stubble, bluish, rng)
 
 # %% ../../nbs/people/05_skin.ipynb #83c2faeb
 def paint_skin(

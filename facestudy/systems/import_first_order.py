@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEYS', 'SILENT', 'REAL', 'PREFIXES', 'INSIDE', 'BLURS', 'PARTS', 'NAME', 'LABEL', 'read_config', 'checked_config',
-           'side_of', 'settings_from', 'our_name', 'fold_biases', 'read_parts', 'check_blur', 'our_weights',
-           'random_checkpoint', 'origin', 'import_first_order', 'parity_folder', 'steps', 'parity']
+           'side_of', 'settings_from', 'our_name', 'fold_biases', 'random_checkpoint', 'read_parts', 'check_blur',
+           'our_weights', 'origin', 'import_first_order', 'parity_folder', 'steps', 'parity']
 
 # %% ../../nbs/systems/12_import_first_order.ipynb #df9bfa3f
 import os, pickle, warnings
@@ -181,6 +181,51 @@ def fold_biases(
         out[mean] = out[mean] - out.pop(name)
     return out
 
+# %% ../../nbs/systems/12_import_first_order.ipynb #68cf97ec
+def _layer(name, ni, nf, ks):
+    return {f'{name}.weight': torch.randn(nf, ni, ks, ks)/(ni*ks*ks)**.5, f'{name}.bias': .1*torch.randn(nf)}
+
+def _norm(name, nf):
+    return {f'{name}.weight': 1+.1*torch.randn(nf), f'{name}.bias': .1*torch.randn(nf),
+            f'{name}.running_mean': .1*torch.randn(nf), f'{name}.running_var': 1+torch.rand(nf),
+            f'{name}.num_batches_tracked': torch.tensor(7)}
+
+def _block(name, ni, nf, ks=3): return _layer(f'{name}.conv', ni, nf, ks) | _norm(f'{name}.norm', nf)
+
+# %% ../../nbs/systems/12_import_first_order.ipynb #d85ca886
+def _hourglass(name, ni, part):
+    "An hourglass of the authors; channels out"
+    first,n,cap = part['block_expansion'], part['num_blocks'], part['max_features']
+    def width(i): return min(cap, first*2**i)
+    out = {}
+    for i in range(n):
+        out |= _block(f'{name}.encoder.down_blocks.{i}', ni if i == 0 else width(i), width(i+1))
+        deep = n-1-i                                      # the first block up is the deepest
+        out |= _block(f'{name}.decoder.up_blocks.{i}', (1 if i == 0 else 2)*width(deep+1), width(deep))
+    return out,first+ni
+
+def random_checkpoint(
+    config:dict, # As it was published
+    seed=0
+)->dict: # 'kp_detector', 'generator': the authors' names -> tensors
+    "Random weights in the published format"
+    torch.manual_seed(seed)
+    model = config['model_params']
+    k,kp,gen = model['common_params']['num_kp'], model['kp_detector_params'], model['generator_params']
+    detector,wide = _hourglass('predictor', 3, kp)
+    detector |= _layer('kp', wide, k, 7) | _layer('jacobian', wide, 4*k, 7)
+    dense = 'dense_motion_network'
+    painter,wide = _hourglass(f'{dense}.hourglass', 4*(k+1), gen['dense_motion_params'])
+    painter |= _layer(f'{dense}.mask', wide, k+1, 7) | _layer(f'{dense}.occlusion', wide, 1, 7)
+    w = [min(gen['max_features'], gen['block_expansion']*2**i) for i in range(gen['num_down_blocks']+1)]
+    painter |= _block('first', 3, w[0], 7) | _layer('final', w[0], 3, 7)
+    for i,(a,b) in enumerate(zip(w, w[1:])): painter |= _block(f'down_blocks.{i}', a, b)
+    for i,(a,b) in enumerate(zip(w[:0:-1], w[-2::-1])): painter |= _block(f'up_blocks.{i}', a, b)
+    for i in range(gen['num_bottleneck_blocks']):
+        for j in (1, 2):
+            painter |= _norm(f'bottleneck.r{i}.norm{j}', w[-1]) | _layer(f'bottleneck.r{i}.conv{j}', w[-1], w[-1], 3)
+    return {'kp_detector': detector, 'generator': painter}
+
 # %% ../../nbs/systems/12_import_first_order.ipynb #e0e8ca90
 PARTS = 'kp_detector', 'generator'
 
@@ -245,51 +290,6 @@ def our_weights(
     if said: raise InputError(f'{path}: {said}; give the configuration that the weights were trained with.')
     counters = {k: torch.zeros((), dtype=v.dtype) for k,v in like.items() if k not in theirs}
     return counters | {k: kept[v].to(like[k].dtype) for k,v in theirs.items()}
-
-# %% ../../nbs/systems/12_import_first_order.ipynb #68cf97ec
-def _layer(name, ni, nf, ks):
-    return {f'{name}.weight': torch.randn(nf, ni, ks, ks)/(ni*ks*ks)**.5, f'{name}.bias': .1*torch.randn(nf)}
-
-def _norm(name, nf):
-    return {f'{name}.weight': 1+.1*torch.randn(nf), f'{name}.bias': .1*torch.randn(nf),
-            f'{name}.running_mean': .1*torch.randn(nf), f'{name}.running_var': 1+torch.rand(nf),
-            f'{name}.num_batches_tracked': torch.tensor(7)}
-
-def _block(name, ni, nf, ks=3): return _layer(f'{name}.conv', ni, nf, ks) | _norm(f'{name}.norm', nf)
-
-# %% ../../nbs/systems/12_import_first_order.ipynb #d85ca886
-def _hourglass(name, ni, part):
-    "An hourglass of the authors; channels out"
-    first,n,cap = part['block_expansion'], part['num_blocks'], part['max_features']
-    def width(i): return min(cap, first*2**i)
-    out = {}
-    for i in range(n):
-        out |= _block(f'{name}.encoder.down_blocks.{i}', ni if i == 0 else width(i), width(i+1))
-        deep = n-1-i                                      # the first block up is the deepest
-        out |= _block(f'{name}.decoder.up_blocks.{i}', (1 if i == 0 else 2)*width(deep+1), width(deep))
-    return out,first+ni
-
-def random_checkpoint(
-    config:dict, # As it was published
-    seed=0
-)->dict: # 'kp_detector', 'generator': the authors' names -> tensors
-    "Random weights in the published format"
-    torch.manual_seed(seed)
-    model = config['model_params']
-    k,kp,gen = model['common_params']['num_kp'], model['kp_detector_params'], model['generator_params']
-    detector,wide = _hourglass('predictor', 3, kp)
-    detector |= _layer('kp', wide, k, 7) | _layer('jacobian', wide, 4*k, 7)
-    dense = 'dense_motion_network'
-    painter,wide = _hourglass(f'{dense}.hourglass', 4*(k+1), gen['dense_motion_params'])
-    painter |= _layer(f'{dense}.mask', wide, k+1, 7) | _layer(f'{dense}.occlusion', wide, 1, 7)
-    w = [min(gen['max_features'], gen['block_expansion']*2**i) for i in range(gen['num_down_blocks']+1)]
-    painter |= _block('first', 3, w[0], 7) | _layer('final', w[0], 3, 7)
-    for i,(a,b) in enumerate(zip(w, w[1:])): painter |= _block(f'down_blocks.{i}', a, b)
-    for i,(a,b) in enumerate(zip(w[:0:-1], w[-2::-1])): painter |= _block(f'up_blocks.{i}', a, b)
-    for i in range(gen['num_bottleneck_blocks']):
-        for j in (1, 2):
-            painter |= _norm(f'bottleneck.r{i}.norm{j}', w[-1]) | _layer(f'bottleneck.r{i}.conv{j}', w[-1], w[-1], 3)
-    return {'kp_detector': detector, 'generator': painter}
 
 # %% ../../nbs/systems/12_import_first_order.ipynb #6e0b11ac
 NAME,LABEL = 'first_order_imported','First-order model (imported weights)'
