@@ -117,7 +117,8 @@ def same_moves(
 )->torch.Tensor: # (G, P, T, 70, 2): P people of each group make the same T moves
     "True landmarks of all complete groups"
     groups = {}
-    for i in crowd.people: groups.setdefault(i//crowd.crowd.group, []).append(torch.from_numpy(crowd.known[i]['points']))
+    for i in crowd.people:
+        groups.setdefault(i//crowd.crowd.group, []).append(torch.from_numpy(crowd.known[i]['points']))
     return torch.stack([torch.stack(o) for o in groups.values() if len(o) == crowd.crowd.group])
 
 # %% ../../nbs/detectors/07_carrier.ipynb #c8c6b455

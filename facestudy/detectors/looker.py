@@ -15,8 +15,8 @@ from torch import nn
 
 from ..core import seed_all
 from .closer import (FLIPPED, GROWN, LOWER, Closer, Maps, Spoil, chained, closer_loss,
-                                        closer_score, cut, drawn_stills, look_closely, out_of, spoiled_squares, square_of, stills,
-                                        train_closer)
+                                        closer_score, cut, drawn_stills, look_closely, out_of, spoiled_squares,
+                                        square_of, stills, train_closer)
 from ..fit import fit_averaged
 from ..method.encoders import conv_block
 from ..method.generator import ResBlock
