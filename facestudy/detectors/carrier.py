@@ -16,7 +16,7 @@ from ..fit import fit_averaged
 from ..grids import inverse2x2
 from ..people.crowd import CrowdStore
 
-# %% ../../nbs/detectors/07_carrier.ipynb #5b3312c3
+# %% ../../nbs/detectors/07_carrier.ipynb #110bf6f3
 _LIDS = torch.tensor([[37, 41], [38, 40], [43, 47], [44, 46]])
 _LIPS = torch.tensor([[61, 67], [62, 66], [63, 65]])
 _MOUTH = slice(48, 68)
@@ -33,6 +33,7 @@ def _mouth_width(points): return (points[:, 54]-points[:, 48]).norm(dim=-1)
 
 def _gaps(points, pairs): return points[:, pairs[:, 1], 1]-points[:, pairs[:, 0], 1]
 
+# %% ../../nbs/detectors/07_carrier.ipynb #8ec97fd8
 def uncrossed(
     points # (B, 70, 2)
 )->torch.Tensor: # (B, 70, 2)
@@ -110,15 +111,17 @@ class Carrier(nn.Module):
         points = self(into(source, mine), into(driving, theirs), into(reference, first))
         return out_of(points, carried_square(mine, theirs, first))
 
-# %% ../../nbs/detectors/07_carrier.ipynb #44625349
+# %% ../../nbs/detectors/07_carrier.ipynb #8fd250df
 def same_moves(
     crowd # A `CrowdStore`
 )->torch.Tensor: # (G, P, T, 70, 2): P people of each group make the same T moves
     "True landmarks of all complete groups"
     groups = {}
-    for i in crowd.people: groups.setdefault(i//crowd.crowd.group, []).append(torch.from_numpy(crowd.known[i]['points']))
+    for i in crowd.people:
+        groups.setdefault(i//crowd.crowd.group, []).append(torch.from_numpy(crowd.known[i]['points']))
     return torch.stack([torch.stack(o) for o in groups.values() if len(o) == crowd.crowd.group])
 
+# %% ../../nbs/detectors/07_carrier.ipynb #c8c6b455
 def drawn_moves(
     points,# As `same_moves`
     n:int  # Moves

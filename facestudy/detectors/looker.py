@@ -15,15 +15,15 @@ from torch import nn
 
 from ..core import seed_all
 from .closer import (FLIPPED, GROWN, LOWER, Closer, Maps, Spoil, chained, closer_loss,
-                                        closer_score, cut, drawn_stills, look_closely, out_of, spoiled_squares, square_of, stills,
-                                        train_closer)
+                                        closer_score, cut, drawn_stills, look_closely, out_of, spoiled_squares,
+                                        square_of, stills, train_closer)
 from ..fit import fit_averaged
 from ..method.encoders import conv_block
 from ..method.generator import ResBlock
 from ..method.keypoints import Up
 from ..people.crowd import CrowdStore
 
-# %% ../../nbs/detectors/06_looker.ipynb #853730c9
+# %% ../../nbs/detectors/06_looker.ipynb #ee39ab75
 EYE = [*range(17, 22), *range(36, 42), 68] # the viewer's left brow, lids and iris
 MOUTH = [*range(30, 36), *range(48, 68)]   # lips and the base of the nose
 PATCH = 48                                 # side of a patch, pixels: half as much again as a frame of 256 px gives
@@ -42,6 +42,7 @@ EYE_AT = Place(-.31, -.5, .29)  # raised brows (y -.72) to the lower lid (y -.35
 MOUTH_AT = Place(0., .26, .4)   # the nose's tip (y -.05), wide smiles and an opened jaw
 _MIRROR = torch.tensor([[-1., 0., 0.], [0., 1., 0.]])
 
+# %% ../../nbs/detectors/06_looker.ipynb #0753aaad
 def eye_and_mouth(
     square # (B, 2, 3) of faces
 )->tuple: # (2B, 2, 3) left eyes, then right ones in a mirror; (B, 2, 3) mouths
@@ -51,7 +52,7 @@ def eye_and_mouth(
     right = chained(chained(square, many(_MIRROR)), many(EYE_AT.map()))
     return torch.cat([left, right]),chained(square, many(MOUTH_AT.map()))
 
-# %% ../../nbs/detectors/06_looker.ipynb #b5ca2937
+# %% ../../nbs/detectors/06_looker.ipynb #033bab40
 class PatchNet(Maps):
     "Patches (B, 3, 48, 48) in [0, 1] -> points (B, N, 2) in [-1, 1] of the patch"
     def __init__(self,
@@ -66,6 +67,7 @@ class PatchNet(Maps):
         self.up = nn.ModuleList([Up(c, b, b), Up(b, a, 48)])
         self.maps = nn.Conv2d(48, points, 1)
 
+# %% ../../nbs/detectors/06_looker.ipynb #81a78c04
 class Features(nn.Module):
     "Finer places of brows, lids, irises, lips and the base of the nose"
     def __init__(self, widths=(32, 64, 96)):
@@ -163,7 +165,7 @@ def train_looker(
         getattr(net.features, part).load_state_dict(trained.state_dict())
     return net.eval(),log
 
-# %% ../../nbs/detectors/06_looker.ipynb #5d40db86
+# %% ../../nbs/detectors/06_looker.ipynb #10c89610
 def fake_boxes(
     points, # (T, 70, 2) true landmarks
     rng     # Decides how the boxes are off
@@ -174,6 +176,7 @@ def fake_boxes(
     centre = square[:, :, 2]-[0, LOWER]*half+rng.normal(size=(len(points), 2))*.06*half
     return np.concatenate([centre, half*np.exp(rng.normal(size=(len(points), 1))*.07)*[1, 1]], 1).astype(np.float32)
 
+# %% ../../nbs/detectors/06_looker.ipynb #7c8f417f
 def looked_at(
     net,     # A `Looker`, in eval mode
     crowd,   # A `CrowdStore`
@@ -187,6 +190,7 @@ def looked_at(
         found.append((net(x, boxes), points, visible))
     return tuple(torch.cat(o) for o in zip(*found))
 
+# %% ../../nbs/detectors/06_looker.ipynb #8c5c7fbe
 def looker_score(
     net,  # A `Looker`, in eval mode
     crowd # A `CrowdStore`

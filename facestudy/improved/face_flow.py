@@ -81,7 +81,7 @@ def drawing(
         sheets.append(1-(-(y.mT @ x)).exp())                # beads that overlap do not add up beyond 1
     return torch.stack(sheets, 1)
 
-# %% ../../nbs/improved/01_face_flow.ipynb #34775f7e
+# %% ../../nbs/improved/01_face_flow.ipynb #085d9f76
 def into_square(
     square, # (B, 2, 3)
     h:int,  # Rows of the frame
@@ -93,6 +93,7 @@ def into_square(
     x,y = centres(w, square).view(1, 1, w, 1),centres(h, square).view(1, h, 1, 1)
     return x*turn[..., 0]+(y*turn[..., 1]+home)
 
+# %% ../../nbs/improved/01_face_flow.ipynb #e3482841
 def window(
     places # (..., 2) in a square
 )->torch.Tensor: # (...) 1 inside, 0 outside the square
@@ -101,6 +102,7 @@ def window(
     t = ((.96-r)/.26).clamp(0, 1)
     return t*t*(3-2*t)
 
+# %% ../../nbs/improved/01_face_flow.ipynb #6b7ab2f7
 def look_up(
     maps,  # (B, C, s, s) of the square
     places # (B, h, w, 2) in the square

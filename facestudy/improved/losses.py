@@ -29,7 +29,7 @@ WEIGHTS = dict(
     still=4.,       # what moves, or is painted, where nothing changes
     features=4.)    # no term of its own: eyes and mouth count so much more than the rest of the square
 
-# %% ../../nbs/improved/05_losses.ipynb #bcb0e4f7
+# %% ../../nbs/improved/05_losses.ipynb #27b8de43
 def between(
     above,# (B, 1, s, s) a line
     below # (B, 1, s, s) another one
@@ -37,6 +37,7 @@ def between(
     "What lies between two lines, such as teeth between lips"
     return above.cummax(2).values*below.flip(2).cummax(2).values.flip(2)
 
+# %% ../../nbs/improved/05_losses.ipynb #a58f6a79
 _OPENINGS = ((2, 3), (6, 7))   # sheets of `LINES` whose lines open: lids, inner lips
 
 def features_map(
@@ -49,6 +50,7 @@ def features_map(
     wide = F.max_pool2d(marked, 5, 1, 2)
     return 1+more*F.avg_pool2d(wide, 5, 1, 2)
 
+# %% ../../nbs/improved/05_losses.ipynb #6980d375
 def weighted_pyramid(
     output, # (B, 3, H, W)
     target, # (B, 3, H, W)
@@ -94,7 +96,7 @@ def flow_terms(
     inside = (got[..., 2] > .95).float()*weight[:, 0]
     return whole+((moves.flow-want).abs().sum(-1)*inside).sum()/inside.sum().clamp(min=1)
 
-# %% ../../nbs/improved/05_losses.ipynb #94f2e104
+# %% ../../nbs/improved/05_losses.ipynb #09579dc4
 def fold_term(
     flow,     # (B, h, w, 2)
     least=.1  # Smaller determinants cost
@@ -102,6 +104,7 @@ def fold_term(
     "How far the flow is folded, or nearly"
     return (least-folded(flow)).clamp(min=0).mean()
 
+# %% ../../nbs/improved/05_losses.ipynb #eb9cd6db
 def still_term(
     moves, # `Moves` with paint
     flow,  # (B, 64, 64, 2) of the frame
@@ -116,6 +119,7 @@ def still_term(
     moved = planes(flow).abs().sum(1, keepdim=True)+.1*moves.frame_mask
     return (still*moved).sum()/still.sum().clamp(min=1)
 
+# %% ../../nbs/improved/05_losses.ipynb #e64701db
 def _some(n, share=4): return torch.randperm(n)[:max(2, n//share)]
 
 def equivariance_term(system, frames, squares, points):

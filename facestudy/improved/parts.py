@@ -27,6 +27,7 @@ def silent(
         with torch.no_grad(): conv.bias.copy_(torch.tensor(bias))
     return conv
 
+# %% ../../nbs/improved/02_parts.ipynb #fba9177f
 def planes(
     flow # (B, h, w, 2)
 )->torch.Tensor: # (B, 2, h, w) displacement
@@ -72,7 +73,7 @@ class FrameMotion(Learnt):
         share = x[:, :n].softmax(1)
         return (share[..., None]*maps).sum(1)+x[:, n:].permute(0, 2, 3, 1)
 
-# %% ../../nbs/improved/02_parts.ipynb #9550a34e
+# %% ../../nbs/improved/02_parts.ipynb #71b917d1
 def coarse_in_square(
     flow,          # (B, h, w, 2) of the frame
     source_square, # (B, 2, 3)
@@ -85,6 +86,7 @@ def coarse_in_square(
     moved = F.grid_sample(planes(flow), at[:, None], padding_mode='border', align_corners=False)[:, :, 0].mT
     return into(at+moved, source_square).view(len(flow), side, side, 2)
 
+# %% ../../nbs/improved/02_parts.ipynb #419d7c27
 class FaceMotion(Learnt):
     "The motion of the face's square, at 64 px"
     def __init__(self,

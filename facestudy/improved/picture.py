@@ -88,7 +88,7 @@ def find_motion(
     m.flow = system.face_motion(m.aligned, warped, *half, m.smooth, coarse)
     return m
 
-# %% ../../nbs/improved/03_picture.ipynb #1a422e71
+# %% ../../nbs/improved/03_picture.ipynb #fa42fb42
 def tinted(
     images, # (B, 3, H, W) in [0, 1]
     tint    # (B, 3, 4)
@@ -97,6 +97,7 @@ def tinted(
     flat = tint[:, :, :3] @ images.flatten(2) + tint[:, :, 3:]
     return flat.view(images.shape).clamp(0, 1)
 
+# %% ../../nbs/improved/03_picture.ipynb #093ba106
 def square_estimate(
     source, # (B, 3, H, W) as large as there is
     moves,  # `Moves`
@@ -124,6 +125,7 @@ def paint(
     if tint is not None: moves.estimate = tinted(moves.estimate, tint)
     moves.painted,moves.mask = system.face_paint(moves.estimate, moves.aligned, moves.lines, 4*planes(moves.flow))
 
+# %% ../../nbs/improved/03_picture.ipynb #52f0842c
 def over(
     estimate,# (B, 3, H, W)
     painted, # (B, 3, H, W)
@@ -132,6 +134,7 @@ def over(
     "Eq. 2"
     return torch.lerp(estimate, painted, mask)
 
+# %% ../../nbs/improved/03_picture.ipynb #f2a57e4e
 def compose(
     system, # An `Improved`
     source, # (B, 3, size, size)

@@ -334,7 +334,6 @@ def _draw_contrast(ax, y, r, small):
     if np.isfinite([r.low, r.high]).all(): ax.plot([r.low, r.high], [y, y], color=colour, lw=2)
     ax.plot(r.estimate, y, 'o', color=colour)
 
-# %% ../../nbs/measure/03_contrasts.ipynb #05ad9a11
 def _draw_legend(ax, table):
     "The verdicts that occur, beside the plot"
     for verdict,colour in COLOURS.items():

@@ -146,7 +146,6 @@ class Farm:
 # %% ../../nbs/training/06_farm.ipynb #c780df7b
 BAR = '{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}, {remaining} left{postfix}' # time left: at the pace so far
 
-# %% ../../nbs/training/06_farm.ipynb #90d981a6
 def farm(
     tasks:dict,   # Name -> argument that can be pickled, in the order in which they start
     work,         # Function of an argument, run in a worker; a task that may take long keeps its own checkpoint
