@@ -90,7 +90,6 @@ def _end(f, stopped, *args, **kwargs)->int:
 # %% ../nbs/12_cli.ipynb #b4a5df9f
 EXAMPLES = {} # command -> a complete command line
 
-# %% ../nbs/12_cli.ipynb #a89d64df
 def command(
     name:str,    # As typed
     example:str, # A complete command line

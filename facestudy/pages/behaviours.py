@@ -115,12 +115,10 @@ def show_streaks(t, i):
     "Streaks in red"
     return marked(t.output[i], streaks(t.output[i]))
 
-# %% ../../nbs/pages/05_behaviours.ipynb #edc315d7
 def show_edges(t, i):
     "Borders in green where the truth has one nearby, in red where it has none"
     return np.uint8([[60, 60, 60], [60, 200, 60], [255, 0, 0]])[strayed(t.truth[i], t.output[i])]
 
-# %% ../../nbs/pages/05_behaviours.ipynb #7feac5a9
 def show_fine(t, i):
     "Fine detail, three times as strong"
     return (fine(t.output[i])*3+128).clip(0, 255).astype(np.uint8)
@@ -130,12 +128,10 @@ def show_error(t, i):
     "The error map"
     return error_map(t.truth[i], t.output[i])
 
-# %% ../../nbs/pages/05_behaviours.ipynb #1de0e015
 def show_aligned(t, i):
     "The output after the best affine motion"
     return pull(t.output[i], align(t.truth[i], t.output[i], t.faces[i])['map'], t.truth[i].shape[:2])
 
-# %% ../../nbs/pages/05_behaviours.ipynb #36915916
 def show_looks(t, i):
     "Looks of the truth and of the output, side by side"
     a,b = (np.nan_to_num(face_look(x, t.faces[i])).clip(0, 255).astype(np.uint8) for x in (t.truth[i], t.output[i]))

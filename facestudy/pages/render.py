@@ -55,6 +55,7 @@ def folded(
 _FOLDS = ('<style>summary{cursor:pointer} summary h2{display:inline;font:600 1.2em system-ui,sans-serif}'
           'details{margin:.6em 0}</style>')
 
+# %% ../../nbs/pages/08_render.ipynb #a2a83d65
 def page_of(
     nb,        # An executed notebook
     fold=False # As `folded`

@@ -70,7 +70,6 @@ def has_beard(look)->bool:
     "A full beard or a goatee"
     return look.beard in ('full', 'goatee')
 
-# %% ../../nbs/pages/06_showcase.ipynb #1101f5fd
 def has_long_hair(look)->bool:
     "Long or wavy hair, and no beard"
     return look.style in ('long', 'wavy') and not look.beard

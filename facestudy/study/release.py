@@ -210,6 +210,7 @@ def released_bytes()->int:
     "What all released weights weigh together"
     return sum(f.stat().st_size for f in checkpoints_dir().rglob('*.safetensors'))
 
+# %% ../../nbs/study/08_release.ipynb #7f6601fb
 def set_of(
     clips # As `release`
 )->str: # A name in `WEIGHTS`
