@@ -51,8 +51,8 @@ test: .venv/installed   ## All tests: notebooks, package, smoke study twice
 test-fast: .venv/installed ## The loop at the desk: tests that need neither notebooks nor trainings
 	$(BIN)/python -m pytest -q -n 2 -m 'not slow' tests
 
-moving: .venv/installed ## The README's moving pictures, from the released weights
-	$(BIN)/python -c 'from facestudy.pages.moving import readme_picture; print(readme_picture())'
+moving: .venv/installed ## The looped pictures of README and Table 1, from the released weights
+	$(BIN)/python -c 'from facestudy.pages.moving import readme_picture, systems_picture; print(readme_picture(), systems_picture())'
 	$(BIN)/python -c 'from facestudy.puppet import whole_picture; print(whole_picture("data/checkpoints/wild/improved.safetensors"))'
 
 lab: .venv/installed    ## JupyterLab, with "Start here" open
@@ -71,5 +71,5 @@ export: .venv/installed ## Notebooks -> package, notebooks cleaned, README, depa
 
 notebooks: export       ## Run every component notebook and keep its outputs
 	cd nbs && for nb in [0-9]*.ipynb */[0-9]*.ipynb; do echo $$nb; \
-	    FACESTUDY_PROGRESS=0 ../$(BIN)/exec_nb $$nb --dest $$nb --exc_stop || exit 1; done
+	    ../$(BIN)/nbdev_clean --clear_all --fname $$nb; FACESTUDY_PROGRESS=0 ../$(BIN)/exec_nb $$nb --dest $$nb --exc_stop || exit 1; done
 	$(BIN)/nbdev_clean

@@ -221,7 +221,7 @@ def bars(
     b:Behaviour
 ):
     "A bar for each system, one of them dark"
-    colours = palette(list(labels.values()))
+    colours = palette(labels)
     y = np.arange(len(values))[::-1]
     shown,own = values.fillna(0),list(values.index).index(system)
     ax.barh(y, shown, color=[colours[labels[s]] for s in values.index], alpha=.45, height=.75)

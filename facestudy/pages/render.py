@@ -22,6 +22,14 @@ def check_parameters(
         raise InputError(f'{Path(src).name}: no parameter {", ".join(unknown)}; it takes {", ".join(known)}.')
 
 # %% ../../nbs/pages/08_render.ipynb #987d26c1
+_WIDGET = 'application/vnd.jupyter.widget-view+json'
+
+def _without_widgets(cell):
+    "A widget answers a kernel; on a page what stands beside it as HTML is shown, and the widget would hide it"
+    for output in cell.get('outputs', ()):
+        data = output.get('data', {})
+        if 'text/html' in data: data.pop(_WIDGET, None)
+
 def clean_executed(
     path # An executed notebook
 ):
@@ -31,6 +39,7 @@ def clean_executed(
     nb = read_nb(path)
     clean_nb(nb, allowed_cell_metadata_keys=['tags'])
     for c in nb.cells:
+        _without_widgets(c)
         if 'injected-parameters' in c.metadata.get('tags', []): c['id'] = 'injected-parameters' # random otherwise
     write_nb(nb, path)
 
