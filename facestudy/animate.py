@@ -6,10 +6,10 @@
 __all__ = ['LOOK_EVERY', 'LARGEST', 'LONGEST', 'VIDEO_SUFFIXES', 'crop_square', 'cut', 'faces_in', 'one_face', 'Driving',
            'aligned_square', 'Source', 'find_source', 'framed', 'source_crop', 'check_folder', 'check_output', 'Report',
            'noted', 'Follow', 'steer_of', 'check_size', 'drawn_at', 'system_digest', 'show_faces', 'animate_photo',
-           'reconstruct_clip', 'clip_files', 'reconstruct_clips']
+           'write_trial', 'speeds', 'reconstruct_clip', 'clip_files', 'reconstruct_clips']
 
 # %% ../nbs/09_animate.ipynb #480d6da5
-import base64, contextlib, hashlib, html, itertools, json, sys, tempfile, warnings
+import base64, contextlib, hashlib, html, itertools, json, sys, tempfile, time, warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -407,6 +407,44 @@ def animate_photo(
     height,width = (n+n%2 for n in ((side, side) if crop else source.photo.shape[:2]))   # as H.264 needs it
     return Report(out=str(out), frames=len(film), fps=film.video.fps, size=side, height=height, width=width,
                   audio=audio, faces=len(source.boxes), engine=engine, warnings=notes)
+
+# %% ../nbs/09_animate.ipynb #13cbf381
+def write_trial(
+    folder,      # Where the files go
+    frames=48,   # Rendered; the film shows them `times` times
+    times=3,
+    side:int=256 # Of the film, pixels
+)->tuple: # Paths of the photo and of the film
+    "A photo and a driving film for trials: an astronaut (NASA, public domain), and a rendered person who talks"
+    from facestudy.people.look import person
+    from facestudy.people.motion import talking_motion
+    from facestudy.people.render import render
+    from facestudy.people.scenes import scene
+    from skimage.data import astronaut
+    photo,film = Path(folder)/'astronaut.png',Path(folder)/'talk.mp4'
+    cv2.imwrite(str(photo), astronaut()[..., ::-1])
+    talk = render(person(3), scene(3), talking_motion(3, frames), side)
+    write_video(film, np.concatenate([talk]*times), 25)
+    return photo,film
+
+def speeds(
+    photo,   # Path of a photo
+    driving, # Path of a video
+    system,  # A trained system, or the path of its checkpoint
+    sides=(256, 512) # Of the square that is drawn, pixels
+)->pd.DataFrame: # A line per side: size, frames, frames/s
+    "Frames per second of `animate_photo` on a CPU. The first run of each side warms up and does not count"
+    lines = []
+    with tempfile.TemporaryDirectory() as d:
+        def once(size):
+            start = time.perf_counter()
+            made = animate_photo(photo, driving, Path(d)/'out.mp4', system, size=size, crop=True, device='cpu',
+                                 progress=False)
+            return made['frames'],made['frames']/(time.perf_counter()-start)
+        for size in sides:
+            once(size)
+            lines.append((size, *once(size)))
+    return pd.DataFrame(lines, columns=['size', 'frames', 'frames/s'])
 
 # %% ../nbs/09_animate.ipynb #007c8d55
 def reconstruct_clip(

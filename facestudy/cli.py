@@ -673,11 +673,22 @@ def book(
     print(book(out))
 
 # %% ../nbs/12_cli.ipynb #a0aa0eff
+def _animate_bench():
+    "How fast the released weights animate a photo; the table is kept"
+    import tempfile
+    from facestudy.animate import speeds, write_trial
+    from facestudy.core import ROOT, atomic
+    from facestudy.study.scores import measured_here
+    with tempfile.TemporaryDirectory() as d:
+        t = speeds(*write_trial(d), find_system('improved')).assign(**measured_here('cpu'))
+    with atomic(ROOT/'reports'/'bench_animate.csv') as tmp: t.to_csv(tmp, index=False, float_format='%.4g')
+    return t
+
 @command('bench', 'facestudy bench --profiles quick,paper', 'nothing was written, and the same command starts again.')
 def bench(
     profiles:Annotated[str, typer.Option(metavar='A,B', help='profiles to measure')]='quick,paper',
     parametric:Annotated[bool, typer.Option('--parametric/--no-parametric',
-                                            help='how fast people are rendered, too')]=True,
+                                            help='how fast people are rendered and photos animated, too')]=True,
     systems:Systems=None,
 ):
     "Count and measure what each system costs."
@@ -685,5 +696,7 @@ def bench(
     from facestudy.study.profiles import profile_named
     chosen,names = _chosen(systems),tuple(profiles.split(','))
     for name in names: profile_named(name)
-    if parametric: print(render_bench().to_string(index=False, float_format='{:.4g}'.format), '\n')
+    if parametric:
+        print(render_bench().to_string(index=False, float_format='{:.4g}'.format), '\n')
+        print(_animate_bench().to_string(index=False, float_format='{:.4g}'.format), '\n')
     print(bench(names, chosen).to_string(index=False, float_format='{:.4g}'.format))

@@ -142,7 +142,7 @@ PAGES = {
     'claims': Page('claims', {'results': 'ablation.runs.csv'}, fold=True),
     'comparison': Page('comparison', {'rows': 'comparison.rows.csv', 'frames': 'comparison.npz'}),
     'gallery': Page('gallery', {}),
-    'costs': Page('costs', {'rows': 'table1.rows.csv', 'bench': 'bench.csv'}),
+    'costs': Page('costs', {'rows': 'table1.rows.csv', 'bench': 'bench.csv', 'speed': 'bench_animate.csv'}),
 }
 
 # %% ../../nbs/pages/09_report.ipynb #39d5452d
