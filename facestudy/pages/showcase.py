@@ -42,7 +42,8 @@ from ..nets import load_net
 # %% ../../nbs/pages/06_showcase.ipynb #1a0ec6eb
 KINDS = {'real': 'real clip', 'hand': 'hand before the face', 'another': 'driven by another', 'beard': 'beard',
          'long hair': 'long hair',
-         'glasses': 'glasses', 'gaze': 'eyes turned', 'large angle': 'large angle', 'grimace': 'strong expression', 'drawn': 'drawn'}
+         'glasses': 'glasses',
+         'gaze': 'eyes turned', 'large angle': 'large angle', 'grimace': 'strong expression', 'drawn': 'drawn'}
 
 # %% ../../nbs/pages/06_showcase.ipynb #5b27e35f
 GAZE = 30. # degrees to each side

@@ -261,19 +261,19 @@ def _room(skull, points):
 # %% ../../nbs/people/09_mesh.ipynb #623ffd0b
 _BESIDE,_BELOW = .42,.40      # cm from the middle of the eye to that of its lens: outwards, down
 _BENT,_LEANS = .014,.12       # z falls by _BENT*x*x around the face, and grows by _LEANS*y upwards
-_RISES = .12                  # cm by which the bridge bulges upwards
+_AT,_RISES = .22,.12          # where the bridge is, heights of a lens over its middle; cm by which it bulges upwards
 
 def _on_front(xy):
     "Points (n, 2) on the bent and leaning surface of the front, (n, 3)"
-    x,y = np.moveaxis(np.asarray(xy), -1, 0)
+    x,y = xy.T
     return np.stack([x, y, _LEANS*y-_BENT*x*x], -1)
 
 def _front_lines(g, middles):
     "Lines of the two rims, viewer's left first, and of the bridge, (n, 3), around z = 0"
     outer = middles[:, :2]+np.array([[-_BESIDE, -_BELOW], [_BESIDE, -_BELOW]])
     rims = [m+_rim(g)*[s, 1] for m,s in zip(outer, (-1, 1))]
-    inner = [r[np.argmin(np.abs(r[:, 0])+3*np.abs(r[:, 1]-m[1]-.22*g.height))] for r,m in zip(rims, outer)]
-    bridge = _evenly(np.stack(inner), 13)
+    ends = [r[np.argmin(np.abs(r[:, 0])+3*np.abs(r[:, 1]-m[1]-_AT*g.height))] for r,m in zip(rims, outer)]
+    bridge = _evenly(np.stack(ends), 13)
     bridge[:, 1] += _RISES*(1-np.linspace(-1, 1, 13)**2)
     return [*(_on_front(r) for r in rims), _on_front(bridge)]
 
@@ -309,6 +309,16 @@ def _spotted(v, spots):
     waves = np.sin(3.1*x+1.7*np.sin(2.3*y+z))+np.sin(2.7*y-1.9*z+2*np.sin(1.3*x))
     return 1-spots*smooth(-.5, .9, waves)
 
+def _joined_tubes(tubes):
+    "Corners, normals and triangles of several tubes as one"
+    start = np.cumsum([0]+[len(v) for v,_,_ in tubes])
+    v,n = (np.concatenate(o).astype(np.float32) for o in list(zip(*tubes))[:2])
+    return v, n, np.concatenate([tri+s for (_,_,tri),s in zip(tubes, start)]).astype(np.int32)
+
+def _hinge_side(rim, side):
+    "The point of a rim where the temple starts: outside and above the middle"
+    return rim[np.argmax(side*rim[:, 0]+.9*rim[:, 1])]
+
 def glasses_piece(
     shape,     # The person's `Shape`, which the frame fits
     head,      # The `Head`
@@ -324,11 +334,9 @@ def glasses_piece(
     tubes = [_tube(o, ahead, g.deep, g.rim, closed=True) for o in (left, right)]
     tubes.append(_tube(bridge, ahead, g.deep, g.rim))
     for rim,side in ((left, -1), (right, 1)):
-        start = rim[np.argmax(side*rim[:, 0]+.9*rim[:, 1])]
-        tubes.append(_tube(_temple(g, start, _ear_root(shape.vertices, head, side), skull), up, g.temple, g.deep))
-    v,n,_ = (np.concatenate(o).astype(np.float32) for o in zip(*tubes))
-    offset = np.cumsum([0]+[len(o[0]) for o in tubes])
-    tri = np.concatenate([t[2]+o for t,o in zip(tubes, offset)]).astype(np.int32)
+        line = _temple(g, _hinge_side(rim, side), _ear_root(shape.vertices, head, side), skull)
+        tubes.append(_tube(line, up, g.temple, g.deep))
+    v,n,tri = _joined_tubes(tubes)
     one = np.ones(len(v), np.float32)
     return Rigid('frame', 'face', tri, v[:, :2].copy(), _spotted(v, g.spots), one, v, n, v*0, one)
 
@@ -345,7 +353,7 @@ class Mesh:
     attributes:np.ndarray# (W, 5) float32: light from everywhere, u, v, tint, cover
     triangles:np.ndarray # (G, 3) int32
     material:np.ndarray  # (G,) uint8
-    part:np.ndarray      # (G,) uint8, index into `PARTS` of the head; hair, beard, clothes and the frame of glasses count on from there
+    part:np.ndarray      # (G,) uint8, index into `PARTS` of the head; the kinds of pieces count on from there
     region:np.ndarray    # (G,) uint8, index into `REGIONS`
     two_sided:np.ndarray # (G,) bool
     rims:tuple           # Corners on the edges of the lids of each eye
