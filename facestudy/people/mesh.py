@@ -268,12 +268,16 @@ def _on_front(xy):
     x,y = xy.T
     return np.stack([x, y, _LEANS*y-_BENT*x*x], -1)
 
-def _front_lines(g, middles):
+def _inner_point(rim, y):
+    "The point of a rim that is nearest to the nose at height `y`"
+    off_height,off_nose = np.abs(rim[:, 1]-y),np.abs(rim[:, 0])
+    return rim[np.argmin(3*off_height+off_nose)]
+
+def _front_lines(g, eyes):
     "Lines of the two rims, viewer's left first, and of the bridge, (n, 3), around z = 0"
-    outer = middles[:, :2]+np.array([[-_BESIDE, -_BELOW], [_BESIDE, -_BELOW]])
-    rims = [m+_rim(g)*[s, 1] for m,s in zip(outer, (-1, 1))]
-    ends = [r[np.argmin(np.abs(r[:, 0])+3*np.abs(r[:, 1]-m[1]-_AT*g.height))] for r,m in zip(rims, outer)]
-    bridge = _evenly(np.stack(ends), 13)
+    lenses = eyes[:, :2]+np.array([[-_BESIDE, -_BELOW], [_BESIDE, -_BELOW]])
+    rims = [lens+_rim(g)*[side, 1] for lens,side in zip(lenses, (-1, 1))]
+    bridge = _evenly(np.stack([_inner_point(r, lens[1]+_AT*g.height) for r,lens in zip(rims, lenses)]), 13)
     bridge[:, 1] += _RISES*(1-np.linspace(-1, 1, 13)**2)
     return [*(_on_front(r) for r in rims), _on_front(bridge)]
 
@@ -293,7 +297,7 @@ def _ear_root(vertices, head, side):
     return root[[root[:, 1].argmax(), root[:, 2].argmin()]]
 
 def _temple(g, start, root, skull):
-    "Line (n, 3) of a temple from the rim at `start` to the ear, whose `root` is known"
+    "Line (n, 3) of a temple from the rim at `start` over the `root` of the ear and down behind it"
     side,(top,rear) = np.sign(start[0]),root
     hinge = start+[side*.35, 0, -.2]
     over = top+[side*.1, g.temple+.05, 0]
