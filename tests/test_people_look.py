@@ -11,11 +11,13 @@ except InputError as e: pytest.skip(f'no head on this machine: {e}', allow_modul
 
 from facestudy.people.hair import STYLES, grow
 from facestudy.people.look import mesh_of, person
+from facestudy.people.mesh import GLASSES
 from facestudy.people.motion import sweep, talking_motion
 from facestudy.people.shape import pose
 from facestudy.people.raster import interpolate, rasterise
 from facestudy.people.render import render, render_frame, render_speed
 from facestudy.people.scenes import background, scene
+from facestudy.people.shading import FRAME
 from facestudy.people.skin import (TALL, WIDE, Brows, Hairline, Paint, above_hairline, beard_region, chart, on_map,
                                    paint_skin, skin_tone, uv_of_head)
 
@@ -179,3 +181,48 @@ def test_speed_is_measured():
     s = render_speed(32, frames=2, people=1)
     assert s['frames/s'] > 0
     assert 0 < s['person s'] < 60
+
+
+# --- glasses
+
+@pytest.fixture(scope='module')
+def wearer():
+    "The third person with glasses"
+    return person(3, 'panto')
+
+def test_glasses_change_nothing_else(people, wearer):
+    a,b = people[3].look,wearer.look
+    n,t = len(a.mesh.rest),len(a.mesh.triangles)
+    assert np.array_equal(a.texture[0], b.texture[0]) and np.array_equal(a.strands[0], b.strands[0])
+    assert np.array_equal(a.colours[:11], b.colours[:11]) and not a.colours[11:].any()
+    assert np.array_equal(a.mesh.rest, b.mesh.rest[:n]) and np.array_equal(a.mesh.triangles, b.mesh.triangles[:t])
+    assert (b.mesh.material[t:] == FRAME).all() and not (a.mesh.material == FRAME).any()
+    bare,worn = (frame(p, scene(3), 96) for p in (people[3], wearer))
+    label = labels(people[3], pose(people[3].shape), 96)
+    far = np.isin(label, [0, REGIONS.index('mouth')])
+    assert .03 < (bare != worn).any(-1).mean() < .3
+    assert (bare != worn)[far].mean() < .02                       # background and mouth; a temple sticks out
+
+def test_glasses_are_rigid(wearer):
+    m,shape = wearer.look.mesh,wearer.shape
+    n = len(np.unique(m.triangles[m.material == FRAME]))
+    rest = mesh_of(wearer, pose(shape))[0][-n:]
+    assert np.array_equal(mesh_of(wearer, pose(shape, weights=np.ones(52)))[0][-n:], rest)
+    turned = pose(shape, head=(30, -10, 5), shift=(1, 2, 0))
+    assert np.allclose(mesh_of(wearer, turned)[0][-n:], rest@turned.rotation.T+turned.translation, atol=1e-4)
+
+@pytest.mark.parametrize('style', GLASSES)
+@pytest.mark.parametrize('seed', [100, 101, 102])
+def test_the_front_is_in_front_of_the_face(seed, style):
+    "Seen from the front nothing of the face covers the rims"
+    p = person(seed, style)
+    v,tri,_,_ = mesh_of(p, pose(p.shape))
+    m = p.look.mesh
+    mine = m.material == FRAME
+    front = mine & (v[tri][..., 2].min(1) > 1.) & (np.abs(v[tri][..., 0]).max(1) < 5)
+    alone,skin = (rasterise(v, tri[k], 256, two_sided=m.two_sided[k]).depth for k in (front, m.material < 4))
+    on = np.isfinite(alone)
+    assert on.sum() > 300 and (alone < skin)[on].all()
+
+def test_unknown_glasses_are_refused():
+    with pytest.raises(InputError, match="'monocle' is no style of glasses; choose one of square"): person(3, 'monocle')

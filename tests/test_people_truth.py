@@ -12,6 +12,7 @@ from facestudy.people.motion import sweep, talking_motion
 from facestudy.people.raster import project, rasterise
 from facestudy.people.render import render
 from facestudy.people.scenes import scene
+from facestudy.people.shading import FRAME
 from facestudy.people.truth import (SLACK, Truth, apart, canonical_of, find_landmarks, flow, is_inside, is_solid,
                                     labels_of, landmarks_of, look_at, pull_back, rigid, truth_of)
 
@@ -177,3 +178,52 @@ def test_cross_identity_pairs_share_motion_exactly(people):
     for t in ts[1:]:
         for k in ('gaze', 'head', 'position'): assert np.array_equal(getattr(t, k), getattr(ts[0], k)), k
         assert np.abs(t.landmarks-ts[0].landmarks).max() > .5
+
+
+# --- glasses
+
+@pytest.fixture(scope='module')
+def wearer(people):
+    "The third person with glasses"
+    return person(3, 'square')
+
+def on_frame(who, sight):
+    "Pixels that show the frame"
+    t = sight.buffers.triangle
+    return (t >= 0) & (who.look.mesh.material[np.maximum(t, 0)] == FRAME)
+
+def test_a_frame_hides_landmarks(people, wearer):
+    m,S,expected,got = sweep(7, yaw=(-40, 40), pitch=(8, -8)),1024,[],[]
+    for t in range(7):
+        at,seen = landmarks_of(look_at(people[3], m, t, S), S)
+        worn,now = landmarks_of(look_at(wearer, m, t, S), S)
+        s = look_at(wearer, m, t, S)
+        mine = wearer.look.mesh.material == FRAME
+        i = np.round(at).astype(int).clip(0, S-1)
+        depth = rasterise(s.vertices, s.triangles[mine], S, two_sided=True).depth[i[:, 1], i[:, 0]]
+        z = project(s.vertices[head_asset().landmarks], S)[1]
+        assert np.array_equal(worn, at) and not (now & ~seen).any()
+        expected.append(seen & (depth >= z-SLACK))
+        got.append(now)
+    lost = [(a & ~b).sum() for a,b in zip(expected, got)]
+    assert np.mean(np.equal(expected, got)) > .99 and sum(lost) < 4
+
+def test_a_frame_is_face_without_a_place_on_it(wearer):
+    m = sweep(1, yaw=25)
+    s = look_at(wearer, m, 0, 96)
+    on = on_frame(wearer, s)
+    assert on.sum() > 50 and (labels_of(s)[on] == REGIONS.index('face')).all()
+    assert np.isnan(canonical_of(wearer, s)[on]).all()
+
+def test_flow_knows_what_a_frame_hides(people, wearer):
+    "Skin that goes behind the frame is not visible there, and the frame moves with the head"
+    m,S = sweep(2, yaw=(0, 30)),256
+    a,b = (look_at(wearer, m, t, S) for t in (0, 1))
+    f,seen = flow(wearer, scene(3), m, 0, 1, S)
+    bare = flow(people[3], scene(3), m, 0, 1, S)[1]
+    to = np.round(f+np.stack(np.meshgrid(np.arange(S), np.arange(S)), -1)).astype(int).clip(0, S-1)
+    on,inner = on_frame(wearer, a),cv2.erode(on_frame(wearer, b).astype(np.uint8), np.ones((3, 3)))
+    lands = inner[to[..., 1], to[..., 0]] > 0                     # not the outline, beside which skin is still seen
+    behind = face(labels_of(a)) & ~on & lands & bare
+    assert behind.sum() > 50 and seen[behind].mean() < .05
+    assert seen[on].mean() > .7

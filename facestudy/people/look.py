@@ -14,7 +14,7 @@ import numpy as np
 from ..core import seed_all
 from .head import head_asset
 from .hair import STYLES, grow
-from .mesh import Mesh, assemble, beard_piece, cloth_pieces, hair_piece, world
+from .mesh import GLASSES, Mesh, assemble, beard_piece, cloth_pieces, glasses_piece, hair_piece, world
 from .shape import Posed, Shape, shape_of
 from .skin import Brows, Hairline, Paint, paint_skin, skin_tone, smooth
 
@@ -157,8 +157,14 @@ _CLOTH = np.array([(.62, .62, .60), (.045, .05, .06), (.02, .02, .022), (.03, .0
 # %% ../../nbs/people/10_look.ipynb #b313e48c
 _GUMS = .34,.12,.11
 
-def _palette(rng, hair, iris, melanin, ribbed):
-    "Colours (11, 3) that the shader looks up"
+def _frame(glasses):
+    "Colour, and gloss and metal, of a frame; zeros where nobody wears one"
+    if not glasses: return (0, 0, 0), (0, 0, 0)
+    g = GLASSES[glasses]
+    return g.colour, (g.gloss, g.metal, 0)
+
+def _palette(rng, hair, iris, melanin, ribbed, glasses=''):
+    "Colours (13, 3) that the shader looks up"
     cloth = _CLOTH[rng.integers(len(_CLOTH))]*np.exp(rng.normal()*.15)
     second = _CLOTH[rng.integers(len(_CLOTH))]
     weave = rng.choice([0, 0, 0, 1, 2, 3]) # half of all clothes are plain
@@ -167,7 +173,8 @@ def _palette(rng, hair, iris, melanin, ribbed):
     inner = iris*rng.uniform(1.1, 1.7)+rng.uniform(0, .03)*np.array([1, .7, .2])            # around the pupil
     pattern = (weave, rng.uniform(.8, 2.6), rng.uniform(.0, .3))                            # kind, period, gloss
     edges = (rng.uniform(.395, .44), .165, ribbed)                                          # of iris and pupil
-    return np.array([hair, hair*1.1, iris, inner, sclera, teeth, _GUMS, cloth, second, pattern, edges], np.float32)
+    rows = [hair, hair*1.1, iris, inner, sclera, teeth, _GUMS, cloth, second, pattern, edges, *_frame(glasses)]
+    return np.array(rows, np.float32)
 
 # %% ../../nbs/people/10_look.ipynb #b45feccd
 @dataclass
@@ -179,10 +186,11 @@ class Look:
     iris:np.ndarray       # (3,) reflectance
     beard:str             # '', 'full', 'goatee', 'moustache'
     cloth:str             # Kind of clothes
+    glasses:str           # '' or a name in `GLASSES`
     skin_tone:np.ndarray  # (3,) reflectance
     texture:list          # The painted map (H, W, 4) uint8, and smaller versions
     strands:list          # Patterns of strands (256, 256) float32 for three sample spacings
-    colours:np.ndarray    # (11, 3) float32: palette of the shader
+    colours:np.ndarray    # (13, 3) float32: palette of the shader
     mesh:Mesh             # What is drawn
 
 # %% ../../nbs/people/10_look.ipynb #d61eafe2
@@ -191,10 +199,11 @@ _RIBBED = 'crew','vneck','turtle','wide' # clothes with a band at the neckline
 
 # %% ../../nbs/people/10_look.ipynb #fa90854f
 def look_of(
-    seed:int,    # Decides everything
-    shape:Shape  # The same person's shape
+    seed:int,    # Decides everything but the glasses
+    shape:Shape, # The same person's shape
+    glasses=''   # '' or a name in `GLASSES`
 )->Look:
-    "Skin, eyes, hair and clothes of a person"
+    "Skin, eyes, hair, clothes and glasses of a person. Raises `InputError` for an unknown style of glasses"
     head,rng,traits = head_asset(),seed_all(seed, 2),shape.traits
     ancestry,age,sex = traits['ancestry'],float(traits['age']),float(traits['sex'])
     tone,melanin = skin_tone(ancestry, rng)
@@ -211,10 +220,12 @@ def look_of(
         kind = _vary(STYLES[style], rng)
         curly = kind.curly
         pieces.append(hair_piece(grow(shape.vertices, kind, line, rng)))
-    palette = _palette(rng, hair, iris, melanin, float(cloth in _RIBBED))
+    if glasses: pieces.append(glasses_piece(shape, head, glasses))
+    palette = _palette(rng, hair, iris, melanin, float(cloth in _RIBBED), glasses)
     maps = _smaller(paint_skin(paint, rng))
     strands = _strands(rng, curly, min(1., float(hair.mean())/.4))
-    return Look(seed, style, hair, iris, beard, cloth, tone, maps, strands, palette, assemble(shape, head, pieces))
+    return Look(seed, style, hair, iris, beard, cloth, glasses, tone, maps, strands, palette,
+                assemble(shape, head, pieces))
 
 # %% ../../nbs/people/10_look.ipynb #309f5f3f
 @dataclass
@@ -225,11 +236,12 @@ class Person:
     look:Look
 
 def person(
-    seed:int # Decides shape and look
+    seed:int,  # Decides shape and look
+    glasses='' # '' or a name in `GLASSES`; the person is the same without them
 )->Person:
-    "Make a person"
+    "Make a person. Raises `InputError` for an unknown style of glasses"
     shape = shape_of(seed)
-    return Person(seed, shape, look_of(seed, shape))
+    return Person(seed, shape, look_of(seed, shape, glasses))
 
 # %% ../../nbs/people/10_look.ipynb #4c1033e5
 def mesh_of(

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['KEY', 'KEY_COLOUR', 'RIM', 'RIM_COLOUR', 'RIGHT', 'LEFT', 'ABOVE', 'BELOW', 'FRONT', 'BEHIND', 'HAIR_RGB',
            'BEARD_RGB', 'IRIS_RGB', 'INNER_RGB', 'WHITE_RGB', 'TEETH_RGB', 'GUMS_RGB', 'CLOTH_RGB', 'SECOND_RGB',
-           'WEAVE', 'EDGES', 'INSIDE', 'MATERIALS', 'SKIN', 'EYE', 'MOUTH', 'TEETH', 'HAIR', 'BEARD', 'CLOTH', 'Spot',
-           'Finish', 'lit_surface', 'Strand', 'lit_hair', 'Attributes', 'Lamps', 'Paints', 'Surfaces', 'Sample',
-           'shade', 'film_curve', 'develop']
+           'WEAVE', 'EDGES', 'FRAME_RGB', 'POLISH', 'INSIDE', 'MATERIALS', 'SKIN', 'EYE', 'MOUTH', 'TEETH', 'HAIR',
+           'BEARD', 'CLOTH', 'FRAME', 'Spot', 'Finish', 'lit_surface', 'Strand', 'lit_hair', 'Attributes', 'Lamps',
+           'Paints', 'Surfaces', 'Sample', 'shade', 'film_curve', 'develop']
 
 # %% ../../nbs/people/07_shading.ipynb #4f1b8d3a
 from typing import NamedTuple
@@ -170,7 +170,9 @@ def lit_hair(light, ambient, out, strand, spot):
 HAIR_RGB,BEARD_RGB,IRIS_RGB,INNER_RGB,WHITE_RGB,TEETH_RGB,GUMS_RGB,CLOTH_RGB,SECOND_RGB = range(9) # reflectances
 WEAVE = 9 # (0 plain, 1 stripes, 2 chequers or 3 fine stripes; its period in cm; gloss)
 EDGES = 10 # (sine of the angle at the iris' edge, of the pupil's edge, strength of the ribbed band at a neckline)
-INSIDE = 11 # (light in the mouth, -, -)
+FRAME_RGB = 11 # of glasses: reflectance
+POLISH = 12 # of glasses: (gloss, 0 plastic to 1 metal, -)
+INSIDE = 13 # (light in the mouth, -, -); the last, because it changes with every frame of a film
 
 # %% ../../nbs/people/07_shading.ipynb #6ab0c189
 @jit
@@ -269,8 +271,8 @@ def _cloth(colours, strands, a):
     return r, g, b
 
 # %% ../../nbs/people/07_shading.ipynb #f9b79c34
-MATERIALS = ('skin', 'eye', 'mouth', 'teeth', 'hair', 'beard', 'cloth')
-SKIN,EYE,MOUTH,TEETH,HAIR,BEARD,CLOTH = range(len(MATERIALS))
+MATERIALS = ('skin', 'eye', 'mouth', 'teeth', 'hair', 'beard', 'cloth', 'frame')
+SKIN,EYE,MOUTH,TEETH,HAIR,BEARD,CLOTH,FRAME = range(len(MATERIALS))
 
 class Lamps(NamedTuple):
     "Light, and what stands in its way"
@@ -282,7 +284,7 @@ class Paints(NamedTuple):
     "What the materials look up"
     texture:np.ndarray # (H, W, 4) uint8: square root of reflectance, and gloss
     strands:np.ndarray # (256, 256) float32, mean 1
-    colours:np.ndarray # (12, 3) float32 palette
+    colours:np.ndarray # (14, 3) float32 palette
 
 class Surfaces(NamedTuple):
     "What is drawn: corners and triangles"
@@ -331,7 +333,7 @@ class Sample(NamedTuple):
     "What is seen at a sample"
     material:int
     point:tuple           # (3,) cm
-    normal:tuple          # (3,) unit vector, towards the eye for hair and cloth
+    normal:tuple          # (3,) unit vector, towards the eye for hair, cloth and frames
     eye:tuple             # (3,) unit vector towards the eye
     where:tuple           # (3,) place on the eyeball (unit vector) or in the mouth
     way:tuple             # (3,) unit vector along the strands
@@ -444,6 +446,25 @@ def _lit_strands(light, ambient, out, colours, strands, sample, spot):
     strand = Strand((r*a.tint, g*a.tint, b*a.tint), sample.way, _strand(strands, a.u, a.v), shine)
     lit_hair(light, ambient, out, strand, spot)
 
+# %% ../../nbs/people/07_shading.ipynb #c35be569
+@jit
+def _mirrored(n, view):
+    "Unit vector to what the eye sees in a mirror with normal `n`"
+    d = 2*_dot(n, view)
+    return d*n[0]-view[0], d*n[1]-view[1], d*n[2]-view[2]
+
+@inline
+def _lit_frame(light, ambient, out, colours, tint, spot):
+    "Add the frame of glasses, `tint` as bright as its colour, to `out`"
+    gloss,metal = colours[POLISH, 0],colours[POLISH, 1]
+    r,g,b = _row(colours, FRAME_RGB)
+    k = tint*(1-.75*metal)
+    lit_surface(light, ambient, out, Finish((r*k, g*k, b*k), gloss, 0.), spot)
+    m = _mirrored(spot.normal, spot.eye)
+    lamp = max(_along(light, KEY, m), 0.)**12*spot.shadow    # a brushed surface: the lamp's image is wide
+    for c in range(3):
+        out[c] += metal*colours[FRAME_RGB, c]*(_around(ambient, m, c)*spot.ao+lamp*light[KEY_COLOUR, c])
+
 # %% ../../nbs/people/07_shading.ipynb #43c91de5
 @inline
 def _light_of(sample, points, rim0, rim1, texture, strands, colours, light, ambient, shadow, out):
@@ -458,6 +479,7 @@ def _light_of(sample, points, rim0, rim1, texture, strands, colours, light, ambi
     elif m == MOUTH: _lit_mouth(light, ambient, out, colours, sample, shadow)
     elif m == TEETH: _lit_teeth(light, ambient, out, colours, sample, shadow)
     elif m == CLOTH: _lit_cloth(light, ambient, out, colours, strands, a, spot)
+    elif m == FRAME: _lit_frame(light, ambient, out, colours, a.tint, spot)
     else: _lit_strands(light, ambient, out, colours, strands, sample, spot)
 
 # %% ../../nbs/people/07_shading.ipynb #8dfb4a5e

@@ -119,7 +119,7 @@ def canonical_of(
     person,     # A `Person`
     sight:Sight # What `look_at` gave for them
 )->np.ndarray: # (S, S, 3) float32, in [0, 1]
-    "Where on the mean head each pixel lies, beard and clothes where the skin below them is; NaN for hair and nothing"
+    "Where on the mean head each pixel lies, beard and clothes where the skin below them is; NaN for hair, glasses and nothing"
     place = np.full((len(sight.vertices), 3), np.nan, np.float32)
     own,on = head_asset().canonical,person.look.mesh.base
     place[:len(own)] = own
@@ -146,7 +146,7 @@ class Truth:
     position:np.ndarray       # (T, 3) float32 cm, the point between the eyes
     labels:np.ndarray         # (T, S, S) uint8, index into `REGIONS`
     depth:np.ndarray=None     # (T, S, S) float32 cm from the pinhole, infinite for the background
-    canonical:np.ndarray=None # (T, S, S, 3) float32: the place on the mean head, NaN for hair and background
+    canonical:np.ndarray=None # (T, S, S, 3) float32: the place on the mean head, NaN for hair, glasses and background
 
     def __len__(self): return len(self.landmarks)
 

@@ -77,10 +77,11 @@ def film(
     who:int,     # Seed of the person
     motion,
     size:int,    # Side of the frames, pixels
-    style=None   # A name in `STYLES`
+    style=None,  # A name in `STYLES`
+    glasses=''   # As `person`
 )->Film:
     "A rendered film, its Viola–Jones track, and the part of the face at each pixel"
-    p,where = person(who),scene(who)
+    p,where = person(who, glasses),scene(who)
     large = render(p, where, motion, 2*size, samples=1)
     if style: large = drawn(large, style)
     faces,_ = in_square(track_face(large, smooth=False), 0, 0, 2*size)
