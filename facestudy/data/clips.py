@@ -536,7 +536,7 @@ def show_layout(
     ax.set(yticks=range(len(names)), yticklabels=names, xlabel='frame')
     ax.invert_yaxis()
     handles = dict(zip(*ax.get_legend_handles_labels()[::-1]))           # one entry for each label
-    ax.legend(handles.values(), handles.keys(), fontsize=7, loc='center left', bbox_to_anchor=(1, .5))
+    ax.legend(handles.values(), handles.keys(), fontsize=10, loc='center left', bbox_to_anchor=(1, .5))
     fig.tight_layout()
     return fig
 

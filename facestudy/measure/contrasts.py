@@ -338,7 +338,7 @@ def _draw_legend(ax, table):
     "The verdicts that occur, beside the plot"
     for verdict,colour in COLOURS.items():
         if verdict in set(table.verdict): ax.plot([], [], 'o-', color=colour, label=verdict)
-    ax.legend(fontsize=8, loc='center left', bbox_to_anchor=(1, .5), frameon=False)
+    ax.legend(fontsize=10, loc='center left', bbox_to_anchor=(1, .5), frameon=False)
 
 # %% ../../nbs/measure/03_contrasts.ipynb #2b04baed
 def forest(

@@ -208,9 +208,9 @@ def strongest(
     images = t.truth[0],t.driving[i],t.truth[i],t.output[i],b.show(t, i)
     for ax,im,title in zip(axes, images, ('source', 'driving', 'truth', 'output', b.picture)):
         ax.imshow(im, cmap='inferno', vmin=0, vmax=ERROR_TOP)
-        ax.set_title(title, fontsize=8)
-    axes[0].set_xlabel(f'{short_title(t.clip, 20)}\nframe {t.frames[i]}', fontsize=7)
-    axes[4].set_xlabel(f'{best.value:.1f}°' if unit == '°' else b.form.format(best.value), fontsize=7)
+        ax.set_title(title, fontsize=10)
+    axes[0].set_xlabel(f'{short_title(t.clip, 20)}\nframe {t.frames[i]}', fontsize=10)
+    axes[4].set_xlabel(f'{best.value:.1f}°' if unit == '°' else b.form.format(best.value), fontsize=10)
 
 # %% ../../nbs/pages/05_behaviours.ipynb #36711012
 def bars(
@@ -227,9 +227,9 @@ def bars(
     ax.barh(y, shown, color=[colours[labels[s]] for s in values.index], alpha=.45, height=.75)
     ax.barh(y[own], shown.iloc[own], color=colours[labels[system]], height=.75, edgecolor='k', lw=.8)
     ax.axvline(0, color='k', lw=.5)
-    ax.set_yticks(y, [labels[s] for s in values.index], fontsize=7)
-    ax.tick_params(axis='x', labelsize=7)
-    ax.set_title(f'{b.verb}: {"share" if "%" in b.form else "times"}', fontsize=8)
+    ax.set_yticks(y, [labels[s] for s in values.index], fontsize=10)
+    ax.tick_params(axis='x', labelsize=10)
+    ax.set_title(f'{b.verb}: {"share" if "%" in b.form else "times"}', fontsize=10)
     ax.spines[['top', 'right']].set_visible(False)
     ax.xaxis.set_major_formatter(lambda v,_: b.form.format(v).replace('.0%', '%'))
 

@@ -87,8 +87,8 @@ def scatter_panel(
     for test,(colour,marker) in TESTS.items():
         o = s[s.test == test]
         if len(o): ax.scatter(o.psnr-o.gain, o.psnr, s=14, c=colour, marker=marker, label=test, alpha=.8, lw=0)
-    ax.set_title(title, fontsize=8)
-    ax.tick_params(labelsize=7)
+    ax.set_title(title, fontsize=10)
+    ax.tick_params(labelsize=10)
     ax.set(xlim=limits, ylim=limits, aspect='equal')
 
 # %% ../../nbs/pages/04_errors.ipynb #e115bb06
@@ -103,9 +103,9 @@ def scatter_figure(
         scatter_panel(ax, s[s.system == name], limits, short_title(title, 24))
     lowest = slice(max(0, len(label)-axes.shape[1]), len(label))
     for ax in axes.flat[lowest]: ax.tick_params(labelbottom=True)
-    fig.supxlabel('copy-source PSNR of the clip, dB (right: hardly moves)', fontsize=8)
-    fig.supylabel('PSNR, dB', fontsize=8)
-    fig.legend(*axes.flat[0].get_legend_handles_labels(), loc='outside upper center', ncols=3, fontsize=8,
+    fig.supxlabel('copy-source PSNR of the clip, dB (right: hardly moves)', fontsize=10)
+    fig.supylabel('PSNR, dB', fontsize=10)
+    fig.legend(*axes.flat[0].get_legend_handles_labels(), loc='outside upper center', ncols=3, fontsize=10,
                frameon=False, markerscale=1.5)
     fig.set_layout_engine('constrained')
     return fig
@@ -224,7 +224,7 @@ def gallery_row(
     for ax,im in zip(axes, (take.truth[0], take.driving[i], take.truth[i], take.output[i])): ax.imshow(im)
     axes[4].imshow(error_map(take.truth[i], take.output[i]), cmap='inferno', vmin=0, vmax=ERROR_TOP)
     scored = capped_psnr(take.truth[i], take.output[i])
-    axes[0].set_ylabel(f'{short_title(take.clip, 20)}\nframe {take.frames[i]}, {scored:.1f} dB', fontsize=7)
+    axes[0].set_ylabel(f'{short_title(take.clip, 20)}\nframe {take.frames[i]}, {scored:.1f} dB', fontsize=10)
 
 # %% ../../nbs/pages/04_errors.ipynb #09918c70
 def gallery_figure(
@@ -235,7 +235,7 @@ def gallery_figure(
     titles = ['source', 'driving', 'truth', 'output', f'error, 0 to {ERROR_TOP}']
     fig,axes = plt.subplots(len(items), 5, figsize=(1.35*5+.3, 1.35*len(items)+.25), dpi=90, squeeze=False)
     for row,(take,i) in zip(axes, items): gallery_row(row, take, i)
-    for ax,title in zip(axes[0], titles): ax.set_title(title, fontsize=8)
+    for ax,title in zip(axes[0], titles): ax.set_title(title, fontsize=10)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)

@@ -169,11 +169,11 @@ def _losses_of(ax, label, log):
     "One panel: every loss term of a training"
     ax.axis('on')
     ax.set_title(short_title(label, 20), fontsize=10)
-    ax.tick_params(labelsize=8)
+    ax.tick_params(labelsize=10)
     ax.spines[['top', 'right']].set_visible(False)
     terms = log.loc[:, ~log.columns.str.contains(_NO_TERM)].astype(float).abs()
     for t in terms: ax.semilogy(log.pairs, terms[t], lw=1, label=t)
-    ax.legend(fontsize=7, frameon=False)
+    ax.legend(fontsize=10, frameon=False)
 
 # %% ../../nbs/pages/02_figures.ipynb #bcc676a2
 def one_training_figure(

@@ -163,7 +163,7 @@ def axes_without_frame(axes):
 
 def legend_beside(ax):
     "A legend to the right of an axis"
-    ax.legend(fontsize=8, frameon=False, loc='center left', bbox_to_anchor=(1, .5))
+    ax.legend(fontsize=10, frameon=False, loc='center left', bbox_to_anchor=(1, .5))
 
 # %% ../../nbs/pages/07_grid_tables.ipynb #a2e5fff1
 def curves_figure(
@@ -213,9 +213,9 @@ def breakdown_figure(
         for ax,(test,words) in zip(line, tests.items()):
             t = breakdown(rows, test, m, cells)
             for label,r in t.iterrows(): ax.plot(range(len(r)), r, marker='o', ms=4, label=label)
-            ax.set_xticks(range(t.shape[1]), t.columns, fontsize=8)
+            ax.set_xticks(range(t.shape[1]), t.columns, fontsize=10)
             ax.set_xlabel(words)
-        line[0].set_ylabel(MEASURES[m].words, fontsize=8)
+        line[0].set_ylabel(MEASURES[m].words, fontsize=10)
     axes_without_frame(axes.flat)
     legend_beside(axes[0, 1])
     return fig
@@ -243,6 +243,6 @@ def looks_figure(
             if im is not None: ax.imshow(im, interpolation='bicubic')
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
-        line[0].set_ylabel(t, fontsize=7)
-    for ax,t in zip(axes[0], titles): ax.set_title(t, fontsize=7, pad=3)
+        line[0].set_ylabel(t, fontsize=10)
+    for ax,t in zip(axes[0], titles): ax.set_title(t, fontsize=10, pad=3)
     return fig

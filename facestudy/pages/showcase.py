@@ -380,7 +380,7 @@ def show_frame(
     x0,x1,y0,y1 = box or (-1, 1, -1, 1)
     ax.set(xticks=[], yticks=[], xlim=(x0, x1), ylim=(y1, y0))
     ax.spines[:].set_visible(False)
-    if below: ax.set_xlabel(below, fontsize=8, labelpad=2)
+    if below: ax.set_xlabel(below, fontsize=10, labelpad=2)
     if title: ax.set_title(title, fontsize=9, pad=4)
 
 # %% ../../nbs/pages/06_showcase.ipynb #580a79d1

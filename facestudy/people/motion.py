@@ -392,7 +392,7 @@ def show_motion(
     fig,axes = plt.subplots(4, 1, figsize=(7, 5.2), dpi=80, sharex=True)
     for ax,tracks,unit in zip(axes, rows, ('', '', 'degrees', 'degrees')):
         for name,x in tracks.items(): ax.plot(np.arange(len(m))/m.fps, x, lw=1, label=name)
-        ax.legend(fontsize=6, loc='center left', bbox_to_anchor=(1, .5))
+        ax.legend(fontsize=10, loc='center left', bbox_to_anchor=(1, .5))
         ax.set(ylabel=unit)
     axes[3].set(xlabel='seconds')
     fig.tight_layout()

@@ -146,6 +146,6 @@ def show_puppets(
     for ax,im in zip(axes.flat, (o for row in rows for o in row)):
         ax.imshow(im)
         ax.axis('off')
-    for ax,name in zip(axes[0], PUPPET): ax.set_title(name, fontsize=8)
+    for ax,name in zip(axes[0], PUPPET): ax.set_title(name, fontsize=10)
     fig.tight_layout(pad=.2)
     return fig
