@@ -18,7 +18,7 @@ from ..measure.artefacts import (face_look, identity_lost, looks_of, marked, str
 from ..measure.faults import align, error_map, leak, pull
 from ..measure.metrics import detail, fine
 from .errors import ERROR_TOP, named_tests
-from .figures import palette, short_title
+from .figures import WIDTH, palette, short_title
 
 # %% ../../nbs/pages/05_behaviours.ipynb #28a5521a
 def frame_values(
@@ -247,12 +247,13 @@ def behaviour_figure(
     b = BEHAVIOURS[name]
     d = b.frames(takes, rows, system)
     d = d[d['take'].notna() & d.value.notna()]
-    fig = plt.figure(figsize=(10.2, max(1.9, .17*len(table)+.7)), dpi=90, layout='constrained')
-    left,right = fig.subfigures(1, 2, width_ratios=[6.2, 4])
-    axes = left.subplots(1, 5)
+    pictures,bar = 2.3,.22                                     # inches: the pictures with their titles; a bar
+    fig = plt.figure(figsize=(WIDTH, pictures+bar*len(table)+.6), dpi=96, layout='constrained')
+    above,below = fig.subfigures(2, 1, height_ratios=[pictures, bar*len(table)+.6])
+    axes = above.subplots(1, 5)
     for ax in axes:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
     if len(d): strongest(axes, d, b, '°' if name == 'shears' else '')
-    bars(right.subplots(), table[name], system, labels, b)
+    bars(below.subplots(), table[name], system, labels, b)
     return fig
