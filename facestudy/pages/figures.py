@@ -19,7 +19,7 @@ WIDTH = 8.6 # Inches: a page's text at 96 pixels an inch, so that 10-point label
 DPI = 150   # So that they are sharp on a screen with small pixels
 
 _COLOURS = ('#4d4d4d', '#1f77b4', '#d62728', '#2ca02c', '#ff7f0e', '#9467bd', '#8c564b', '#e377c2',
-            '#17becf', '#bcbd22', '#00441b', '#08306b', '#f4a582', '#67001f', '#a6d854', '#6a51a3')
+            '#17becf', '#bcbd22', '#a6d854', '#08306b', '#f4a582', '#67001f', '#00441b', '#6a51a3')
 
 def palette(
     labels # System -> its label
