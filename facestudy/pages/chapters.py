@@ -84,8 +84,9 @@ def label_of(
     module:str, # Such as 'people.raster'
     name:str    # An exported name
 )->str:
-    "The label of a name's place. Sphinx's labels know no capitals, and `film` is not `Film`, so capitals are marked"
-    return f'facestudy.{module}.{name.lower()}' + ('' if name.islower() else '-capital')
+    "The label of a name's place. Sphinx's labels know no capitals; `film`, `Film` and `FILM` are three names"
+    kind = '-constant' if name.isupper() else '' if name.islower() else '-class'
+    return f'facestudy.{module}.{name.lower()}{kind}'
 
 def places(
     modules # Such as 'people.raster'

@@ -24,9 +24,11 @@ def check_parameters(
 # %% ../../nbs/pages/08_render.ipynb #987d26c1
 _WIDGET = 'application/vnd.jupyter.widget-view+json'
 
-def _without_widgets(cell):
-    "A widget answers a kernel; on a page what stands beside it as HTML is shown, and the widget would hide it"
-    for output in cell.get('outputs', ()):
+def _without_widgets(nb):
+    """A widget answers a kernel; on a page what stands beside it as HTML is shown, and the widget would hide it.
+    Its state goes as well: a page with it asks other hosts for scripts"""
+    nb.metadata.pop('widgets', None)
+    for output in (o for c in nb.cells for o in c.get('outputs', ())):
         data = output.get('data', {})
         if 'text/html' in data: data.pop(_WIDGET, None)
 
@@ -38,8 +40,8 @@ def clean_executed(
     from nbdev.clean import clean_nb
     nb = read_nb(path)
     clean_nb(nb, allowed_cell_metadata_keys=['tags'])
+    _without_widgets(nb)
     for c in nb.cells:
-        _without_widgets(c)
         if 'injected-parameters' in c.metadata.get('tags', []): c['id'] = 'injected-parameters' # random otherwise
     write_nb(nb, path)
 
