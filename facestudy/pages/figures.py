@@ -182,7 +182,7 @@ def one_training_figure(
 ):        # A matplotlib figure
     "Held-out PSNR and every loss term along one training"
     import matplotlib.pyplot as plt
-    fig,axes = plt.subplots(1, 2, figsize=(WIDTH, 3.), dpi=90, layout='constrained')
+    fig,axes = plt.subplots(1, 2, figsize=(WIDTH, 3.), dpi=75, layout='constrained')
     kept = log.dropna(subset='psnr')
     axes[0].plot(kept.pairs, kept.psnr, marker='.', color='k')
     axes[0].set(title=label, ylabel='held-out PSNR, dB')
