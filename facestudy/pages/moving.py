@@ -47,7 +47,7 @@ def _stage(lines, columns, side, high, titled):
     for ax in axes.flat: ax.axis('off')
     return fig,axes
 
-QUALITY = 60 # Of a WebP: faces stay sharp, and a page with it stays below 3 MB
+QUALITY = 50 # Of a WebP: faces stay sharp, and a page with it stays below 3 MB
 
 def moving_picture(
     path,         # A .webp or .gif
@@ -114,7 +114,7 @@ def systems_picture(
 )->Path:
     "One stranger, driven by another, as every trained system makes it. Raises `InputError` as `readme_picture`"
     rows = _films(_released([s for s in SYSTEMS if s != 'copy_source'], profile), profile, 1)
-    return moving_picture(path or ROOT/'reports'/'figures'/'systems.webp', rows, side=1.7, columns=5, points=10)
+    return moving_picture(path or ROOT/'reports'/'figures'/'systems.webp', rows, side=1.45, columns=5, points=10)
 
 # %% ../../nbs/pages/03_moving.ipynb #8b9ceec6
 def portrait(
