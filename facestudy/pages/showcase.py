@@ -140,6 +140,11 @@ def hidden_shots(
         yield t.shortened(np.r_[start, evenly(hidden, keep+1)[1:-1]]-start)
 
 # %% ../../nbs/pages/06_showcase.ipynb #ec110801
+def _talked(what, who, driver, size, keep, frames, glasses=''):
+    "A few frames of a stranger who is driven by another's talk"
+    at,m = evenly(range(frames), keep),talking_motion(who, frames, 12)
+    return replace(driven(who, driver, m[at], size, glasses), what=what, frames=at, gaze=eyes_turned(m)[at])
+
 def look_shots(
     size:int, # Side of the frames, pixels
     keep:int,
@@ -148,8 +153,7 @@ def look_shots(
     "Strangers with a look, driven by each other"
     people = {k: somebody(k) for k in LOOKS}
     for (look,who),driver in zip(people.items(), reversed(people.values())):
-        at,m = evenly(range(frames), keep),talking_motion(who, frames, 12)
-        yield replace(driven(who, driver, m[at], size), what=look, frames=at, gaze=eyes_turned(m)[at])
+        yield _talked(look, who, driver, size, keep, frames)
 
 # %% ../../nbs/pages/06_showcase.ipynb #ae3bba4c
 WEARER = STRANGERS+300 # seed of the person with glasses; the next one drives
@@ -160,8 +164,7 @@ def glasses_shots(
     frames=24 # Of the film
 ):            # Generator of `Take`
     "A stranger with glasses, driven by one without"
-    at,m = evenly(range(frames), keep),talking_motion(WEARER, frames, 12)
-    yield replace(driven(WEARER, WEARER+1, m[at], size, 'square'), what='glasses', frames=at, gaze=eyes_turned(m)[at])
+    yield _talked('glasses', WEARER, WEARER+1, size, keep, frames, 'square')
 
 # %% ../../nbs/pages/06_showcase.ipynb #29903cee
 def gaze_shots(
