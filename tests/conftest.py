@@ -1,6 +1,8 @@
 "Tests leave the machine as they found it: one thread each, no progress bars"
 import gc
 import os
+import shutil
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 os.environ['FACESTUDY_PROGRESS'] = '0'
@@ -79,3 +81,20 @@ class OneWorkerForAFile(LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config, log): return OneWorkerForAFile(config, log)
+
+
+BROWSERS = 'chromium', 'chromium-browser', 'google-chrome'
+
+
+@contextmanager
+def browser_page(patience=30):
+    "A page of headless Chromium; `patience`: seconds that it waits for what a test looks for"
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not path: pytest.skip(f'no browser on this machine ({", ".join(BROWSERS)}): nothing was tried in one')
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=path, args=['--no-sandbox'])
+        page = browser.new_page(viewport={'width': 1400, 'height': 1000})
+        page.set_default_timeout(1000*patience)
+        try: yield page
+        finally: browser.close()

@@ -1,7 +1,6 @@
 "`facestudy.puppet('me.jpg')` in a real JupyterLab, opened by headless Chromium"
 import io
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,13 +13,12 @@ import nbformat
 import numpy as np
 import psutil
 import pytest
+from conftest import browser_page
 from PIL import Image
-from playwright.sync_api import sync_playwright
 from skimage.data import astronaut
 
 TOKEN = 'only-for-this-test'
 PATIENCE = 180              # seconds: other work may fill the machine, and the first picture waits for Numba
-BROWSERS = 'chromium', 'chromium-browser', 'google-chrome'
 
 
 @pytest.mark.parametrize('first', ['import facestudy', 'import facestudy.puppet'])
@@ -79,19 +77,6 @@ def end(server):
     for o in alive: o.kill()
 
 
-@contextmanager
-def browser_page():
-    "A page of headless Chromium"
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not path: pytest.skip(f'no browser on this machine ({", ".join(BROWSERS)}): the sliders were not tried in one')
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=path, args=['--no-sandbox'])
-        page = browser.new_page(viewport={'width': 1400, 'height': 1000})
-        page.set_default_timeout(1000*PATIENCE)
-        try: yield page
-        finally: browser.close()
-
-
 def notebook(folder):
     "A photo, and a notebook that opens it and one that is not there"
     Image.fromarray(astronaut()).save(folder/'me.jpg', quality=95)
@@ -141,7 +126,7 @@ def slider(page, label):
 def test_sliders_move_the_photo(tmp_path):
     "A slider changes the picture, a talk goes on by itself, and a missing photo is one sentence"
     notebook(tmp_path)
-    with browser_page() as page, jupyterlab(tmp_path) as lab:
+    with browser_page(PATIENCE) as page, jupyterlab(tmp_path) as lab:
         open_and_run(page, lab)
         first = picture(page)
         assert first[1].shape == (256, 256, 3)

@@ -1,14 +1,8 @@
 "Figures with sliders on a page without a kernel, in headless Chromium"
-import shutil
-
 import numpy as np
 import pytest
+from conftest import browser_page
 from facestudy.sliders import Choice, Slider, Swipe, Touchable
-from playwright.sync_api import sync_playwright
-
-BROWSER = shutil.which('chromium')
-
-pytestmark = pytest.mark.skipif(not BROWSER, reason='no Chromium on this machine: figures were not opened in a browser')
 
 
 def plate(shade, name='a'):
@@ -19,10 +13,7 @@ def plate(shade, name='a'):
 @pytest.fixture
 def page():
     "An empty page"
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=BROWSER, args=['--no-sandbox'])
-        yield browser.new_page()
-        browser.close()
+    with browser_page() as page: yield page
 
 
 BRIGHTNESS = '''async image => {
