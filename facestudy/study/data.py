@@ -139,12 +139,14 @@ def filmed_in_words(
 )->str:
     "What was trained and tested on, without rendered people"
     if isinstance(store, JoinedStore): return ' '.join(map(filmed_in_words, store.stores.values()))
-    (trained,them),(tested,others) = (counted(store.segments(side)) for side in ('train', 'test'))
-    if them & others:
-        return (f'Trained on the beginning of {trained} clips of {len(them)} people, '
-                f'tested on the end of {tested} clips, after a gap: the same people, other moments.')
-    return (f'Trained on {trained} clips of {len(them)} people, '
-            f'tested on {tested} clips of {len(others)} people never seen in training.')
+    test = store.segments('test')
+    trained,them = counted(store.segments('train'))
+    (unseen,strangers),(ends,_) = (counted([s for s in test if (s.identity in them) == known]) for known in (False, True))
+    words = []
+    if unseen: words.append(f'tested on {unseen} clips of {len(strangers)} people never seen in training')
+    if ends: words.append(f'tested on the end of {ends} clips, after a gap: the same people, other moments')
+    start = 'the beginning of ' if ends == trained else ''
+    return f'Trained on {start}{trained} clips of {len(them)} people, {"; also ".join(words)}.'
 
 # %% ../../nbs/study/02_data.ipynb #ab1b1d8d
 def left_out_in_words(

@@ -135,7 +135,8 @@ def recipe_of(
     if unknown:
         raise InputError(f'{", ".join(sorted(unknown))}: no such recipe setting; use one of {", ".join(known)}.')
     p = profile_named(profile)
-    fields = {'precision': p.precision} | dict(SYSTEMS[system].recipe) | overrides
+    own = {'lr': p.rates[system]} if system in p.rates else {}
+    fields = {'precision': p.precision} | own | dict(SYSTEMS[system].recipe) | overrides
     return replace(p.recipe, **fields)
 
 # %% ../../nbs/study/03_runs.ipynb #85c2cc3b

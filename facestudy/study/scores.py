@@ -21,7 +21,7 @@ from ..measure.takes import Take
 from ..measure.whole import WHOLE, whole
 from .data import current_digest, split_in_words
 from .runs import released_finder
-from .takes import own_take, remake, takes
+from .takes import filmed_tests, own_take, remake, takes
 from ..systems.registry import SYSTEMS
 from ..training.system import CopySource, System
 from ..nets import load_net, net_meta
@@ -117,13 +117,13 @@ def with_large(
 )->pd.DataFrame: # The same rows with `LARGE_SCORES`
     "Measure the filmed clips at a larger side, if the system can draw there"
     parts = []
-    for s in large.segments('test') if large and system.draws_larger else []:
-        take = own_take('real', large, s)
-        take = take.shortened(np.arange(0, len(take), EVERY))
-        parts.append(score_large(take, remake(system, take, device)))
+    for test,segments in (filmed_tests(large) if large and system.draws_larger else {}).items():
+        for s in segments:
+            take = own_take(test, large, s)
+            take = take.shortened(np.arange(0, len(take), EVERY))
+            parts.append(score_large(take, remake(system, take, device)).assign(test=test))
     if not parts: return rows.assign(**dict.fromkeys(LARGE_SCORES, np.nan))
-    found = pd.concat(parts).assign(test='real')
-    return rows.merge(found, 'left', ['test', 'clip', 'frame'])
+    return rows.merge(pd.concat(parts), 'left', ['test', 'clip', 'frame'])
 
 # %% ../../nbs/study/05_scores.ipynb #1dc1579b
 def side_by_side(
