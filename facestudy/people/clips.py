@@ -284,7 +284,7 @@ def parametric_store(
 _STANDARD = dict(identities=80, motions=132, unseen=(16, 4), frames=60)
 _DEFAULTS = {
     'smoke': dict(identities=5, motions=4, unseen=(2, 2), frames=8),
-    'quick': dict(identities=120, motions=108, unseen=(24, 12), makes=2, frames=20, fps=12.5, play=.5),
+    'quick': dict(identities=42, motions=30, unseen=(24, 12), makes=2, frames=20),
     'landmarks': dict(identities=100, motions=100, unseen=(12, 4), each=1, frames=16, fps=4, play=.8),
     'standard': _STANDARD, 'paper': _STANDARD}
 

@@ -135,8 +135,7 @@ def recipe_of(
     if unknown:
         raise InputError(f'{", ".join(sorted(unknown))}: no such recipe setting; use one of {", ".join(known)}.')
     p = profile_named(profile)
-    own = {'lr': p.rates[system]} if system in p.rates else {}
-    fields = {'precision': p.precision} | own | dict(SYSTEMS[system].recipe) | overrides
+    fields = {'precision': p.precision} | dict(SYSTEMS[system].recipe) | overrides
     return replace(p.recipe, **fields)
 
 # %% ../../nbs/study/03_runs.ipynb #85c2cc3b

@@ -39,7 +39,7 @@ def other_take(
                 people.truth(truth).labels)
 
 # %% ../../nbs/study/04_takes.ipynb #0dbfdf51
-FILMED = 'real','familiar' # Tests on film: people in no training, and others at another moment
+FILMED = 'real','familiar' # Tests on film: of strangers where there are any; beside it of people known from training
 
 def filmed_tests(
     store # Filmed clips
