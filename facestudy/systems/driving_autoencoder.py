@@ -17,6 +17,7 @@ from ..training.system import System
 class DrivingAutoencoder(System):
     "The first-order model's generator on the driving frame itself, unmoved. Ignores source and `relative`"
     name = 'driving_autoencoder'
+    relates = False
     version = 2
     only_for_training = ('features',)
 

@@ -200,6 +200,7 @@ def tell_apart(
 class MoCoGAN(System):
     "MoCoGAN (Tulyakov et al. 2018), our conditional adaptation; published widths at 64 px. `relative` is ignored"
     name = 'mocogan'
+    relates = False
     version = 2
     run_length = 8        # Consecutive frames of a clip in a batch
 

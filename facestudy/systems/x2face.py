@@ -95,6 +95,7 @@ def blend(
 class X2Face(System):
     "X2Face (Wiles et al. 2018), first training stage; published widths at 256 px by default. No relative motion"
     name = 'x2face'
+    relates = False
     version = 2
     draws_larger = True
     only_for_training = ('features',)

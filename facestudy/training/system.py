@@ -46,6 +46,7 @@ class System(nn.Module):
     extra = 0              # Further frames drawn with each pair
     draws_larger = False   # Can it draw a photo at a larger side than the one it looks at?
     fades = False          # Can its motion fade towards the edge of the picture?
+    relates = True         # Does it tell relative driving from absolute?
     steers = False         # Does its `film` take a `facestudy.method.steer.Steer`?
 
     def __init__(self, size:int, **config):
@@ -128,6 +129,7 @@ class CopySource(System):
     "The floor of every table: the output is the source"
     name = 'copy_source'
     draws_larger = True
+    relates = False
 
     def film(self, source, driving, source_face=None, driving_faces=None, relative=False, batch=16, canvas=None):
         "The source, once per driving frame"
