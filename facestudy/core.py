@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['ROOT', 'SEEDS', 'NO_ROOM', 'PAGE', 'cache_dir', 'InputError', 'need_file', 'check_number', 'check_name', 'printable',
            'files_in', 'explain_os_error', 'atomic', 'write_text', 'read_table', 'read_json', 'read_arrays',
-           'kept_arrays', 'sha256', 'short_hash', 'seed_all', 'pick_device', 'device_name', 'versions', 'content_hash',
-           'save_tensors', 'load_tensors', 'progress', 'ahead', 'Pool', 'workers', 'side_by_side', 'in_processes',
-           'to_numpy', 'to_tensor', 'show_images', 'styler']
+           'kept_arrays', 'sha256', 'short_hash', 'seed_all', 'pick_device', 'device_name', 'versions', 'settled',
+           'content_hash', 'save_tensors', 'load_tensors', 'progress', 'ahead', 'Pool', 'workers', 'side_by_side',
+           'in_processes', 'to_numpy', 'to_tensor', 'show_images', 'styler']
 
 # %% ../nbs/01_core.ipynb #67bdeeee
 import contextlib, errno, hashlib, importlib, json, math, multiprocessing, os, platform, random, signal, sys, textwrap
@@ -259,6 +259,16 @@ def versions()->str:
     "The software versions as a results row records them"
     return f'python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}'
 
+# %% ../nbs/01_core.ipynb #02a3b23c
+def settled(
+    file:bytes # A safetensors file
+)->bytes: # The same tensors and notes
+    "A safetensors file whose header has its entries in alphabetical order"
+    end = 8+int.from_bytes(file[:8], 'little')
+    header = json.dumps(json.loads(file[8:end]), sort_keys=True, separators=(',', ':')).encode()
+    header += b' '*(-len(header) % 8)
+    return len(header).to_bytes(8, 'little')+header+file[end:]
+
 # %% ../nbs/01_core.ipynb #4cb0b24e
 def content_hash(
     tensors:dict, # Name -> tensor on the CPU
@@ -276,10 +286,11 @@ def save_tensors(
     tensors:dict, # Name -> tensor
     meta:dict=None# Anything that JSON can hold; goes into the header
 ):
-    "Write tensors and their `meta` as one safetensors file, whole or not at all"
+    "Write tensors and their `meta` as one safetensors file, whole or not at all; the same content is the same bytes"
     tensors = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k,v in tensors.items()}
     text = json.dumps(meta or {})
-    with atomic(path) as tmp: tmp.write_bytes(save(tensors, {'facestudy': text, 'sha256': content_hash(tensors, text)}))
+    notes = {'facestudy': text, 'sha256': content_hash(tensors, text)}
+    with atomic(path) as tmp: tmp.write_bytes(settled(save(tensors, notes)))
 
 # %% ../nbs/01_core.ipynb #6ae6586e
 def load_tensors(
