@@ -55,7 +55,8 @@ def parametric_plan(
     each:int=2,        # Motions per training person
     unseen:tuple=None, # (people, motions) kept for the test; None: a fifth of each, at least two
     seed:int=0,        # Another seed gives other people and other motions
-    makes:int=None     # Motions per test person; None: every test motion
+    makes:int=None,    # Motions per test person; None: every test motion
+    strangers:int=None # Number of the first test person; None: the next after the training people
 )->pd.DataFrame:       # Columns name, identity, motion, split, person (its seed), what (the motion's seed)
     "Who makes which motion, and on which side of the split. Raises `InputError` when there are too few to split"
     sizes = _split_sizes(identities, motions, unseen)
@@ -63,7 +64,8 @@ def parametric_plan(
     train,own,people,test = sizes
     makes = min(makes or test, test)
     rows = [(i, (i*each+k)%own, 'train') for i in range(train) for k in range(min(each, own))]
-    rows += [(train+i, own+m, 'test') for i in range(people) for m in _dealt(i, makes, test)]
+    first = max(train, strangers or 0)
+    rows += [(first+i, own+m, 'test') for i in range(people) for m in _dealt(i, makes, test)]
     t = pd.DataFrame(rows, columns=['person', 'what', 'split'])
     t = t.assign(person=t.person+1000*seed, what=t.what+1000*seed)
     t = t.assign(identity=t.person.map('p{:03d}'.format), motion=t.what.map('m{:03d}'.format))
@@ -267,11 +269,12 @@ def parametric_store(
     play:float=0.,     # Strength of grimaces on top of the talk, 0 to 1
     workers:int=None,  # Processes; None: one per core, fewer for few people
     tested=False,      # Only the people of the test
-    makes:int=None     # Motions per test person; None: every test motion
+    makes:int=None,    # Motions per test person; None: every test motion
+    strangers:int=None # Number of the first test person; None: the next after the training people
 )->ParametricStore:
     "Render a store, or bring it up to date. Raises `InputError` for numbers out of range or a missing head"
     _check_film(size, frames, fps, play, workers)
-    plan = parametric_plan(identities, motions, each, unseen, seed, makes)
+    plan = parametric_plan(identities, motions, each, unseen, seed, makes, strangers)
     plan = plan.assign(frames=frames, fps=fps, play=play)
     if tested: plan = plan[plan.split == 'test']
     people = [o.to_dict('records') for _,o in plan.groupby('person')]
@@ -284,7 +287,7 @@ def parametric_store(
 _STANDARD = dict(identities=80, motions=132, unseen=(16, 4), frames=60)
 _DEFAULTS = {
     'smoke': dict(identities=5, motions=4, unseen=(2, 2), frames=8),
-    'quick': dict(identities=42, motions=30, unseen=(24, 12), makes=2, frames=20),
+    'quick': dict(identities=42, motions=30, unseen=(24, 12), makes=2, strangers=100, frames=20),
     'landmarks': dict(identities=100, motions=100, unseen=(12, 4), each=1, frames=16, fps=4, play=.8),
     'standard': _STANDARD, 'paper': _STANDARD}
 
