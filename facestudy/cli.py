@@ -602,12 +602,18 @@ def release(
     systems:Annotated[str|None, typer.Option(metavar='A,B', help='systems to release, by name (default: all; with '
                                                                  '--wild: improved)')]=None,
     clips:Clips=None, licences:Licences=None, wild:Wild=False,
+    so_far:Annotated[bool, typer.Option('--so-far', help='trainings that go on too, with the weights that they have '
+                                                         'come to; the card says how far they are')]=False,
+    seed:Annotated[int|None, typer.Option(show_default=False, help='release the run of this seed (default: of the '
+                                                                   'lowest there is)')]=None,
 ):
-    "Put the best finished run of every system into data/checkpoints."
+    "Put a run of every system into data/checkpoints."
+    from facestudy.core import SEEDS, check_number
     from facestudy.study.release import release
+    if seed is not None: check_number('seed', seed, *SEEDS, whole=True)
     films = chosen_clips(clips, licences, wild)
-    table = release(profile, ('improved',) if wild and not systems else _chosen(systems), films)
-    print(table.to_string(index=False, float_format='{:.3f}'.format))
+    table = release(profile, ('improved',) if wild and not systems else _chosen(systems), films, so_far, seed)
+    print(table.astype(object).fillna('-').to_string(index=False, float_format='{:.3f}'.format))
 
 # %% ../nbs/12_cli.ipynb #bb53ff9a
 ReportReleased = Annotated[bool|None, typer.Option('--released/--no-released', show_default=False,
