@@ -631,10 +631,9 @@ def report(
     extra:Extra=(),
 ):
     "Make the missing rows, then render Table 1 and the error gallery."
-    from facestudy.pages.report import errors, report
-    overrides = recipe_fields(fields, steps)
-    page = report(profile, _chosen(systems), clips, seed, out, device, parametric, released, tuple(extra), **overrides)
-    print(page, errors(page.with_suffix('.rows.csv'), clips), sep='\n')
+    from facestudy.pages.report import report
+    report(profile, _chosen(systems), clips, seed, out, device, parametric, released, tuple(extra), with_errors=True,
+           say=print, **recipe_fields(fields, steps))
 
 # %% ../nbs/12_cli.ipynb #537d1c12
 @command('ablation', 'facestudy ablation --profile quick --workers 2',

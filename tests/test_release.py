@@ -4,8 +4,9 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from facestudy import cli
-from facestudy.core import InputError, load_tensors
+from facestudy.core import InputError, load_tensors, progress
 from facestudy.cli import find_system
 from facestudy.media import write_video
 from facestudy.study.release import LIMIT, card, finished, metrics_of, release, release_aid
@@ -69,6 +70,34 @@ def test_released_weights_score_what_the_run_scored(shipped):
 def test_the_page_says_which_it_did(shipped, tmp_path):
     page = report('smoke', ['copy_source', 'suggested'], out=tmp_path/'a', device='cpu').read_text()
     assert 'Measured from the released weights' in page and 'Everything was trained' not in page
+
+def measured_in(folder, threads, monkeypatch):
+    "Rows of the released weights, measured anew as on a machine with so many cores; and the processes they came from"
+    monkeypatch.setenv('FACESTUDY_RUNS', str(folder))
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
+    said = []
+    monkeypatch.setattr('facestudy.study.study.progress', lambda **kw: said.append(kw['desc']) or progress(**kw))
+    return study('smoke', NAMES[1:], device='cpu', released=True),said
+
+def test_side_by_side_is_as_one_after_the_other(shipped, tmp_path, monkeypatch):
+    "Two processes leave the very rows, lines and frames that one leaves, in the registry's order"
+    (two,said),(one,silent) = (measured_in(tmp_path/str(n), n, monkeypatch) for n in (2, 1))
+    assert (said, silent) == (['measuring in 2 processes'], [])
+    pd.testing.assert_frame_equal(two.drop(columns=TIMINGS), one.drop(columns=TIMINGS), check_exact=True)
+    assert list(two.system.unique()) == NAMES[1:] and two.measured_on.str.endswith('other systems beside it').all()
+    for run in two.run.unique():
+        assert (tmp_path/'2'/run/'takes.csv').read_bytes() == (tmp_path/'1'/run/'takes.csv').read_bytes()
+        a,b = (np.load(tmp_path/n/run/'samples.npz') for n in '12')
+        assert all((a[k] == b[k]).all() for k in a) and set(a) == set(b)
+    assert measured_in(tmp_path/'2', 2, monkeypatch)[1] == []                  # read, and no process was started
+
+def test_an_error_in_one_process_names_the_system(shipped, tmp_path, monkeypatch):
+    for f in checkpoints_dir().iterdir(): shutil.copy(f, tmp_path)
+    monkeypatch.setenv('FACESTUDY_CHECKPOINTS', str(tmp_path))
+    bad = tmp_path/'few_shot.safetensors'
+    bad.write_bytes(bad.read_bytes()[:-8]+bytes(8))                            # the header still reads well
+    with pytest.raises(InputError, match=r'^few_shot: .*few_shot\.safetensors: .*damaged'):
+        measured_in(tmp_path/'runs', 2, monkeypatch)
 
 def test_weights_of_another_profile_are_not_taken(shipped):
     assert released_file('suggested', 'smoke')

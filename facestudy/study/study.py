@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['MINUTE', 'seen_through', 'provenance', 'measure_every', 'trainer_of', 'train_run', 'write_best', 'progress_in_words',
-           'fit', 'rows_of', 'prepare_runs', 'seen_by', 'deadline_in', 'check_extra', 'study', 'fit_named',
-           'fit_superres']
+           'fit', 'rows_of', 'prepare_runs', 'seen_by', 'deadline_in', 'check_extra', 'unmeasured', 'begin_alone',
+           'measure_alone', 'measure_released', 'study', 'fit_named', 'fit_superres']
 
 # %% ../../nbs/study/09_study.ipynb #76a8bb99
-import functools, json, math, time
+import functools, importlib, json, math, os, time, warnings
 from dataclasses import asdict
 from pathlib import Path
 import pandas as pd
-from ..core import (SEEDS, InputError, atomic, check_number, device_name, pick_device, short_hash, versions,
-                            write_text)
+import torch
+from ..core import (SEEDS, InputError, atomic, check_number, device_name, in_processes, pick_device, progress,
+                            short_hash, versions, write_text)
+from ..data.clips import one_thread
 from ..method.superres import face_patches, train_superres
 from ..nets import load_net, save_net
 from .data import group_of, is_built, larger_clips, open_clips, open_data
@@ -21,7 +23,7 @@ from .follow import add_line, motion_measure, note_minute
 from .profiles import profile_named
 from .release import imported_meta, imported_rows, released_file, released_rows
 from .runs import CODE, Run, plan, recipe_of, runs_dir
-from .scores import kept_rows, rows_from
+from .scores import kept_rows, measured_folder, rows_from
 from ..systems.registry import SYSTEMS, system_class
 from ..training.recipe import RANGES
 from ..training.trainer import Trainer
@@ -214,6 +216,58 @@ def check_extra(
     raise InputError(f'{", ".join(map(str, files))}: a table has one row for imported weights of one name; '
                      'name one file, and make another report for the other.')
 
+# %% ../../nbs/study/09_study.ipynb #d6b91325
+def unmeasured(
+    profile:str,# A name in `PROFILES`
+    systems,    # Names in `SYSTEMS`
+    store       # As `facestudy.study.data.open_data`
+)->list: # Names, the largest file first
+    "Whose released weights were not measured yet on these data"
+    files = {s: f for s in systems if (f := released_file(s, profile))}
+    todo = [s for s,f in files.items() if kept_rows(measured_folder(f, store)) is None]
+    return sorted(todo, key=lambda s: -files[s].stat().st_size)
+
+def begin_alone():
+    "What a process that measures does first: one thread, and no progress bar, for its parent shows one for all"
+    one_thread()
+    torch.set_num_threads(1)
+    os.environ['FACESTUDY_PROGRESS'] = '0'
+    warnings.filterwarnings('ignore', '.*it is measured again')            # the parent has said so
+
+def measure_alone(
+    system:str, # A name in `SYSTEMS` with released weights
+    profile:str,
+    clips=None,
+    parametric=None
+):
+    "Measure one system's released weights; the rows stay on disk. Raises `InputError` that names the system"
+    try: study(profile, [system], clips, 0, 'cpu', parametric, released=True)
+    except InputError as e: raise InputError(f'{system}: {str(e).removeprefix(f"{system}: ")}') from e
+    except Exception as e:
+        reason = ' '.join(str(e).split()) or 'no reason given'
+        raise InputError(f'{system}: it could not be measured ({type(e).__name__}: {reason}); '
+                         f'`facestudy study --profile {profile} --systems {system} --released` shows where.') from e
+
+# %% ../../nbs/study/09_study.ipynb #b01c68f7
+def measure_released(
+    profile:str,    # A name in `PROFILES`
+    systems,        # Names in `SYSTEMS`
+    store,          # As `facestudy.study.data.open_data`
+    clips=None,     # As `facestudy.study.data.open_data`
+    parametric=None,# As `facestudy.study.data.open_data`
+    device='auto'
+):
+    "Measure what is missing in as many processes as PyTorch has threads. One system, one thread or a GPU: left alone"
+    todo = unmeasured(profile, systems, store)
+    n = min(len(todo), torch.get_num_threads())
+    if n < 2 or pick_device(device).type != 'cpu': return
+    here = importlib.import_module('facestudy.study.study')                # a fresh process must find it by name
+    work = [(s, profile, clips, parametric) for s in todo]
+    with progress(total=len(todo), desc=f'measuring in {n} processes', unit='system') as bar:
+        for i,_ in in_processes(here.measure_alone, work, n, here.begin_alone):
+            bar.set_postfix_str(todo[i], refresh=False)
+            bar.update()
+
 # %% ../../nbs/study/09_study.ipynb #ab8fe9f6
 def study(
     profile='quick',
@@ -233,13 +287,14 @@ def study(
     names = check_extra(extra)
     store,runs = prepare_runs(profile, systems, clips, seed, overrides, parametric, released is False, start)
     large = larger_clips(profile, clips)
+    finer = [seen_by(run, store, clips, parametric, say) for run in runs]
     deadline = deadline_in(minutes)                                        # the data are ready: the clock begins
-    def one(run):
+    if released: measure_released(profile, systems, store, clips, parametric, device)
+    def one(run, finer):
         kept = released_file(run.system, run.profile) if released else None
-        finer = seen_by(run, store, clips, parametric, say)
         if kept: return released_rows(kept, store, device, large, finer)
         return rows_of(run, store, device, deadline, say, large, finer, start)
-    done = [rows for rows in map(one, runs) if rows is not None]
+    done = [rows for rows in map(one, runs, finer) if rows is not None]
     for f in extra:
         if time.time() < deadline: done.append(imported_rows(f, profile, store, clips, parametric, device, large))
     if not done: return pd.DataFrame({'system': []})
