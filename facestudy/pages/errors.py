@@ -57,7 +57,8 @@ def worst_clips(
     return pd.concat([low.assign(by='PSNR'), rest.nsmallest(n, 'gain').assign(by='gain')]).reset_index(drop=True)
 
 # %% ../../nbs/pages/04_errors.ipynb #e2416c39
-TESTS = {'real': ('tab:blue', 'o'), 'parametric self': ('tab:orange', 's'), 'parametric cross': ('tab:green', '^')}
+TESTS = {'real': ('tab:blue', 'o'), 'familiar': ('tab:purple', 'D'), 'parametric self': ('tab:orange', 's'),
+         'parametric cross': ('tab:green', '^')} # colour and marker of each
 
 # %% ../../nbs/pages/04_errors.ipynb #a94efe01
 def panels(
