@@ -160,7 +160,7 @@ def test_saved_and_loaded_without_its_discriminator(tmp_path):
         assert t.discriminator is None and t.config['people'] == 3
         drive = [torch.rand(3, 32, 32)]
         a,b = (next(o.animate(drive[0], drive)).astype(int) for o in (s, t))
-        assert np.abs(a-b).max() <= (0 if f == 's' else 2)
+        assert np.abs(a-b).max() <= (0 if f == 's' else 5)          # eight bits move a colour by a few levels of 255
 
 
 def test_says_what_is_missing():

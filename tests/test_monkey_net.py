@@ -154,7 +154,7 @@ def test_animates_without_its_discriminator():
 
 
 def test_released_without_its_discriminator(tmp_path):
-    "Half precision moves colours by a few levels at most, keypoints hardly"
+    "Eight bits move colours by a few levels at most, keypoints hardly"
     system,x = tiny().eval(),torch.rand(1, 3, 32, 32)
     save_net(tmp_path/'m.safetensors', system, 'system', slim=True)
     again = load_net(tmp_path/'m.safetensors', 'system')

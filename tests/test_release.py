@@ -1,4 +1,5 @@
 "Weights that travel: written from finished runs, measured again, told apart from those trained here"
+import json
 import shutil
 
 import numpy as np
@@ -9,14 +10,15 @@ from facestudy import cli
 from facestudy.core import InputError, load_tensors, progress
 from facestudy.cli import find_system
 from facestudy.media import write_video
-from facestudy.study.release import LIMIT, card, finished, metrics_of, release, release_aid
+from facestudy.study.release import finished, release
 from facestudy.pages.report import report
 from facestudy.study.data import Filmed, group_of, open_data, own_store, split_in_words, wild_clips
 from facestudy.study.release import released_file
 from facestudy.study.runs import checkpoints_dir, plan, runs_dir
 from facestudy.study.scores import TIMINGS
-from facestudy.study.study import study
-from facestudy.nets import load_net, net_meta
+from facestudy.study.study import provenance, study, trainer_of, write_best
+from facestudy.nets import load_net, net_meta, save_net
+from conftest import short_curve
 from test_clips import film
 
 NAMES = ['copy_source', 'suggested', 'few_shot']
@@ -40,22 +42,29 @@ def test_what_is_released(shipped):
     assert names == {f'{s}.{e}' for s in table.system for e in ('safetensors', 'md')}
     tensors,meta = load_tensors(checkpoints_dir()/'suggested.safetensors')
     assert not any(k.startswith('discriminator') for k in tensors)
-    assert {str(v.dtype) for v in tensors.values() if v.is_floating_point() and v.ndim > 1} == {'torch.float16'}
+    matrices = {k: v for k,v in tensors.items() if v.ndim > 1}
+    assert {str(v.dtype) for v in matrices.values()} == {'torch.int8'}                 # nothing of it is short or fixed
+    assert all(tensors[f'{k}.step'].shape == v.shape[:1] for k,v in matrices.items())
     assert meta['log'][0]['step'] == 0 and meta['log'][-1]['step'] == meta['steps'] == 6
-    assert sum(f.stat().st_size for f in checkpoints_dir().glob('*.safetensors')) < LIMIT
 
 def test_the_card_says_how_it_was_made(shipped):
     d,rows,_ = shipped
     text = (checkpoints_dir()/'few_shot.md').read_text()
     meta = net_meta(checkpoints_dir()/'few_shot.safetensors', 'system')
     for word in (meta['run'], meta['data'], meta['device'], 'Apache-2.0', 'parametric cross', '12 pairs',
-                 'the best of 1'):
+                 '0, as planned beforehand: the lowest of the runs on these data (1)'):
         assert word in text, word
     psnr = rows[(rows.system == 'few_shot') & (rows.test == 'real')].groupby('clip').psnr.mean().mean()
-    assert f'| real | {psnr:.2f} |' in text
+    assert f'| real | {psnr:.2f} |' in text and 'goes on' not in text
+
+def test_releasing_twice_gives_the_same_file(shipped):
+    path = checkpoints_dir()/'suggested.safetensors'
+    before = path.read_bytes(),path.with_suffix('.md').read_bytes()
+    release('smoke', ['suggested'])
+    assert (path.read_bytes(), path.with_suffix('.md').read_bytes()) == before
 
 def test_released_weights_score_what_the_run_scored(shipped):
-    "Half precision moves a frame by hundredths of a decibel; the rows say which weights they are of"
+    "Eight bits move a frame by hundredths of a decibel; the rows say which weights they are of"
     d,rows,_ = shipped
     again = study('smoke', NAMES, device='cpu', released=True)
     assert set(again.weights[again.system != 'copy_source']) == {'released'} and set(rows.weights) == {'trained here'}
@@ -118,13 +127,120 @@ def test_too_heavy(shipped, monkeypatch):
     monkeypatch.setattr('facestudy.study.release.LIMIT', 1000)
     with pytest.raises(InputError, match='the limit'): release('smoke', ['suggested'])
 
-def test_the_best_of_several_runs(shipped):
-    d,rows,_ = shipped
+def test_the_lowest_seed_of_several_runs(shipped):
+    "Of one seed the longest training, whatever any of them scored"
     study('smoke', ['suggested'], device='cpu', steps=2)
-    found = finished('suggested', 'smoke', open_data('smoke').digest)
-    psnr = [metrics_of(pd.read_csv(f/'rows.csv'))['real']['psnr'] for f in found]
-    assert len(found) == 2 and psnr == sorted(psnr, reverse=True)
-    assert finished('suggested', 'smoke', 'other data') == []
+    study('smoke', ['suggested'], device='cpu', seed=1, steps=7)
+    data = open_data('smoke').digest
+    found = finished('suggested', 'smoke', data)
+    assert [(o.seed, o.steps) for o in found] == [(0, 6), (0, 2), (1, 7)]
+    assert [(o.seed, o.steps) for o in finished('suggested', 'smoke', data, seed=1)] == [(1, 7)]
+    assert finished('suggested', 'smoke', 'other data') == finished('suggested', 'smoke', data, seed=2) == []
+    assert release('smoke', ['suggested'], seed=1).seed[0] == 1
+    line = release('smoke', ['suggested']).iloc[0]
+    assert (line.runs, line.seed, line.steps, line.planned) == (3, 0, 6, 6)
+    assert '(3); no score chose it' in (checkpoints_dir()/'suggested.md').read_text()
+
+# a training that goes on
+
+def stopped(system, at, seed=0, **overrides):
+    "A training of the smoke study that was stopped after so many steps; the trainer, its run"
+    store = open_data('smoke')
+    run = plan(system, 'smoke', store, seed, **overrides)
+    trainer = trainer_of(run, store, 'cpu')
+    trainer.sample = short_curve(group_of(store, 'real'))
+    trainer.measure()
+    trainer.run(runs_dir()/run.id/'training.safetensors', measure_every=2, until=at)
+    return run,trainer
+
+@pytest.fixture(scope='module')
+def going(smoke, tmp_path_factory):
+    "Two trainings that were stopped, one with averaged weights and one without, released so far"
+    d = tmp_path_factory.mktemp('going')
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv('FACESTUDY_RUNS', str(d/'runs'))
+        m.setenv('FACESTUDY_CHECKPOINTS', str(d/'checkpoints'))
+        made = {s: stopped(s, 3) for s in ('suggested', 'suggested_shared')}
+        run,trainer = made['suggested_shared']
+        write_best(run, trainer, runs_dir()/run.id)                            # as when a command's time is over
+        yield made,release('smoke', list(made), so_far=True)
+
+@pytest.mark.parametrize('system', ['suggested', 'suggested_shared'])
+def test_a_training_that_goes_on_is_released_as_far_as_it_is(going, system):
+    "With its averaged weights if it averages, else with the latest"
+    made,table = going
+    run,trainer = made[system]
+    file = checkpoints_dir()/f'{system}.safetensors'
+    with trainer.averaged() as live: weights = {k: v.clone() for k,v in live.state_dict().items()}
+    assert bool(trainer.average) == (system == 'suggested_shared')
+    tensors,back = load_tensors(file)[0],load_net(file, 'system').state_dict()
+    for k,v in back.items():
+        rounding = tensors[f'{k}.step'].max() if f'{k}.step' in tensors else 0.
+        assert (v-weights[k]).abs().max() <= .51*rounding, k
+    meta = net_meta(file, 'system')
+    assert (meta['run'], meta['steps'], meta['planned'], meta['seed']) == (run.id, 3, 6, 0)
+    assert [line['step'] for line in meta['log']] == [0, 2] and meta['seconds'] == round(trainer.seconds, 1)
+    text = file.with_suffix('.md').read_text()
+    assert 'stopped at step 3 of 6 so far; the training goes on' in text and 'dB at step 2 |' in text
+    assert 'Table 1 measures these weights' in text and '| real |' not in text and 'nan' not in text
+    line = table[table.system == system].iloc[0]
+    assert (line.steps, line.planned, line.runs) == (3, 6, 1) and np.isnan(line['PSNR real'])
+
+def test_its_header_is_that_of_a_finished_run(going):
+    "But for the end, it says what the training itself would have said; without its best weights the machine is not known"
+    made,_ = going
+    for system,(run,trainer) in made.items():
+        said = provenance(run, trainer, pd.DataFrame(trainer.log)) | {'planned': 6}
+        meta = net_meta(checkpoints_dir()/f'{system}.safetensors', 'system')
+        if system == 'suggested': said |= {'device': 'not noted yet', 'versions': 'not noted yet'}
+        assert {k: meta[k] for k in said} == json.loads(json.dumps(said))
+
+def test_rows_of_a_training_that_goes_on(going):
+    "Table 1 measures what was released, and says how many steps made it"
+    rows = study('smoke', ['suggested_shared'], device='cpu', released=True)
+    assert set(rows.weights) == {'released'} and set(rows.steps) == {3} and rows.psnr.notna().all()
+
+def test_so_far_takes_what_has_come_furthest(going, monkeypatch, tmp_path):
+    "A finished run as it is, though nobody measured it; not a longer one of another seed, nor one of other settings"
+    made,_ = going
+    shutil.copytree(runs_dir(), tmp_path/'runs')
+    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path/'runs'))
+    monkeypatch.setenv('FACESTUDY_CHECKPOINTS', str(tmp_path/'checkpoints'))
+    run,trainer = stopped('suggested', 6)
+    with trainer.averaged() as system:
+        save_net(runs_dir()/run.id/'system.safetensors', system, 'system',
+                 **provenance(run, trainer, pd.DataFrame(trainer.log)))
+    stopped('suggested', 8, steps=9, seed=1)
+    shutil.copytree(runs_dir()/run.id, runs_dir()/'smoke-suggested-0123456789')
+    line = release('smoke', ['suggested'], so_far=True).iloc[0]
+    assert (line.runs, line.seed, line.steps, line.planned) == (2, 0, 6, 6)
+    assert 'goes on' not in (checkpoints_dir()/'suggested.md').read_text()
+    line = release('smoke', ['suggested'], so_far=True, seed=1).iloc[0]
+    assert (line.runs, line.seed, line.steps, line.planned) == (1, 1, 8, 9)
+    with pytest.raises(InputError, match='no finished run'): release('smoke', ['suggested'])     # it was not measured
+
+def test_nothing_to_release_so_far(going, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path))
+    assert cli.main(['release', '--so-far', '--systems', 'suggested', '--profile', 'smoke', '--seed', '3']) == 1
+    said = capsys.readouterr().err
+    assert 'suggested: no training that has done a step' in said
+    assert '`facestudy study --profile smoke --systems suggested --seed 3 --minutes 30`' in said
+
+def test_a_damaged_checkpoint_is_told(going, monkeypatch, tmp_path):
+    made,_ = going
+    run,_ = made['suggested']
+    shutil.copytree(runs_dir()/run.id, tmp_path/run.id)
+    monkeypatch.setenv('FACESTUDY_RUNS', str(tmp_path))
+    file = tmp_path/run.id/'training.safetensors'
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(InputError, match='training.safetensors: the file is damaged'):
+        release('smoke', ['suggested'], so_far=True)
+
+def test_released_so_far_by_the_command(going, capsys):
+    assert cli.main(['release', '--so-far', '--systems', 'suggested_shared', '--profile', 'smoke']) == 0
+    header,line = capsys.readouterr().out.splitlines()[:2]
+    assert header.split()[:6] == ['system', 'MB', 'runs', 'seed', 'steps', 'planned']
+    assert line.split()[0] == 'suggested_shared' and line.split()[2:] == ['1', '0', '3', '6', '-']
 
 # weights that know the clips of a folder too
 
