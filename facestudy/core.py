@@ -407,10 +407,12 @@ def in_processes(
     work,     # Function that a fresh process finds by its name
     arguments,# Of each task, a tuple
     n:int,    # Processes
-    begin=None# Function without arguments that each process calls first
+    begin=None, # Function without arguments that each process calls first
+    hasty=False # End all others at once where one fails or is interrupted? Else they tidy up, or even finish
 ):            # Generator of (number of the task, result), as they finish
     "Do tasks in other processes. Raises `InputError` when one of them is killed"
     here = importlib.import_module('facestudy.core')                        # also from a notebook
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(n, multiprocessing.get_context('spawn'), here._begin, (begin,)) as pool:
         try:
             with _deaf(): tasks = {pool.submit(here._task, work, o): i for i,o in enumerate(arguments)}
@@ -418,6 +420,9 @@ def in_processes(
         except BrokenProcessPool as e:
             raise InputError('a worker process was killed, perhaps for want of memory; run the command again '
                              f'with fewer than {n} workers.') from e
+        except BaseException:
+            for p in set(multiprocessing.active_children())-others if hasty else (): p.terminate()
+            raise
         finally: pool.shutdown(wait=False, cancel_futures=True)
 
 # %% ../nbs/01_core.ipynb #1cddbf70

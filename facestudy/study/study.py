@@ -264,7 +264,7 @@ def measure_released(
     here = importlib.import_module('facestudy.study.study')                # a fresh process must find it by name
     work = [(s, profile, clips, parametric) for s in todo]
     with progress(total=len(todo), desc=f'measuring in {n} processes', unit='system') as bar:
-        for i,_ in in_processes(here.measure_alone, work, n, here.begin_alone):
+        for i,_ in in_processes(here.measure_alone, work, n, here.begin_alone, hasty=True):
             bar.set_postfix_str(todo[i], refresh=False)
             bar.update()
 
