@@ -299,6 +299,7 @@ def _run(system, device, source, face, driving, relative, size=None, window=None
     faces = (torch.as_tensor(f, device=device) for f in driving.faces)
     images = ahead(to_tensor(im).to(device) for im in driving)
     source = to_tensor(source).to(device)
+    system = system.adapted(source, face)                    # seconds, for a system that is tuned to its photo
     if window is not None: window = torch.from_numpy(window).to(device)
     return ahead(system.animate(source, images, source_face=face, driving_faces=faces, relative=relative, size=size,
                                 window=window, steer=steer))

@@ -87,6 +87,13 @@ class System(nn.Module):
         for name in self.aids: getattr(self, name).eval()
         return self
 
+    def adapted(self,
+        photo,    # (3, N, N) in [0, 1], any side
+        face=None # (4,) normalised box, NaN where unknown
+    ):            # A `System`
+        "The system as it is for one photo: most are the same for everybody"
+        return self
+
     def film(self,
         source,             # (3, S, S) in [0, 1], S being `looks_at`; some systems take several photos (N, 3, S, S)
         driving,            # Iterable of (3, S, S)
