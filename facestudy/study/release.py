@@ -17,14 +17,14 @@ from types import SimpleNamespace
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
-from ..core import InputError, atomic, load_tensors, pick_device, read_json, sha256, short_hash, write_text
+from ..core import InputError, atomic, load_tensors, pick_device, read_json, sha256, write_text
 from ..data.clips import JoinedStore
 from ..data.licences import public_text
 from ..detectors.aids import AIDS, fit_aid, load_aid
 from ..measure.metrics import summarise
 from .data import Filmed, group_of, open_data
 from .runs import Run, checkpoints_dir, plan, runs_dir
-from .scores import kept_rows, rows_from
+from .scores import kept_rows, measured_folder, rows_from
 from ..systems.registry import SYSTEMS, system_class
 from ..training.recipe import Recipe
 from ..training.system import System
@@ -400,7 +400,7 @@ def released_rows(
 )->pd.DataFrame: # As `facestudy.study.scores.rows_from`
     "The rows of released weights on the tests of a store, computed at most once on this machine"
     meta = net_meta(path, 'system')
-    folder = runs_dir()/f"released-{meta['name']}-{short_hash([sha256(path), store.digest])}"
+    folder = measured_folder(path, store)
     if (rows := kept_rows(folder)) is not None: return rows
     write_text(folder/'run.json', json.dumps(meta['settings'], indent=1))
     with atomic(folder/'log.csv') as tmp: pd.DataFrame(meta['log']).to_csv(tmp, index=False)
@@ -428,7 +428,7 @@ def imported_rows(
     "The rows of imported weights on the tests of a store, computed at most once on this machine"
     meta = imported_meta(path)
     side = meta['config']['size']
-    folder = runs_dir()/f"imported-{meta['name']}-{short_hash([sha256(path), store.digest])}"
+    folder = measured_folder(path, store, 'imported')
     if (rows := kept_rows(folder)) is not None: return rows
     finer = open_data(profile, clips, parametric, side, tested=True) if side > store.size else None
     large = large if large and large.size >= side else None                # it would look at too few pixels there

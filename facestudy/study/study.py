@@ -28,6 +28,7 @@ from ..systems.registry import SYSTEMS, system_class
 from ..training.recipe import RANGES
 from ..training.trainer import Trainer
 from ..training.reenact import held_out
+from ..training.system import System
 
 # %% ../../nbs/study/09_study.ipynb #41e8417c
 def seen_through(
@@ -225,7 +226,8 @@ def unmeasured(
     "Whose released weights were not measured yet on these data"
     files = {s: f for s in systems if (f := released_file(s, profile))}
     todo = [s for s,f in files.items() if kept_rows(measured_folder(f, store)) is None]
-    return sorted(todo, key=lambda s: -files[s].stat().st_size)
+    def waits(s): return system_class(s).adapted is System.adapted       # one that adapts to each photo takes longest
+    return sorted(todo, key=lambda s: (waits(s), -files[s].stat().st_size))
 
 def begin_alone():
     "What a process that measures does first: one thread, and no progress bar, for its parent shows one for all"
