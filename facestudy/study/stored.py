@@ -91,12 +91,15 @@ def agreement(
     return t.assign(difference=t.new-t.old, same=same).reset_index()
 
 # %% ../../nbs/study/06_stored.ipynb #3dc22cd0
+def _tested_on(rows): return set(rows.data) if 'data' in rows else set()
+
 def keep_rows(
     path, # NAME.rows.csv
     rows  # Tidy rows of a new measurement
-)->pd.DataFrame: # As `agreement`; None where nothing was stored
+)->pd.DataFrame: # As `agreement`; None where nothing was stored, or what was stored is of other clips
     "Store a new measurement; where every printed number is the stored one, the scores stay as they are"
     old = read_rows(path) if Path(path).exists() else None
+    if old is not None and _tested_on(old) != _tested_on(rows): old = None      # another test has other numbers
     check = None if old is None else agreement(rows, old)
     same_systems = old is not None and set(old.system) == set(rows.system) and len(old) == len(rows)
     if same_systems and check.same.all(): write_runs(path, rows)
