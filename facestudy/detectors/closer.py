@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UPRIGHT', 'LOOKED', 'FLIPPED', 'SQUARE', 'GROWN', 'LOWER', 'OPENINGS', 'square_of', 'out_of', 'into', 'cut',
            'square_in_box', 'balanced', 'Maps', 'Closer', 'look_closely', 'Spoil', 'chained', 'stills', 'drawn_stills',
-           'spoiled_squares', 'closer_loss', 'train_closer', 'agreement', 'closer_score']
+           'spoiled_squares', 'closer_loss', 'has_bfloat16', 'train_closer', 'agreement', 'closer_score']
 
 # %% ../../nbs/detectors/05_closer.ipynb #b0ac3cc9
 from typing import NamedTuple
@@ -277,6 +277,11 @@ def closer_loss(
     opens = _OPENS.to(found)*(gap-true).norm(dim=-1)
     return (w*d).sum()/w.sum()+.5*opens.mean()
 
+# %% ../../nbs/detectors/05_closer.ipynb #491175f9
+def has_bfloat16()->bool:
+    "Does this processor multiply bfloat16 at speed?"
+    return torch.backends.cpu.get_cpu_capability() not in ('AVX2', 'DEFAULT', 'NO AVX')
+
 # %% ../../nbs/detectors/05_closer.ipynb #36dd6130
 def train_closer(
     crowd,         # A `CrowdStore`
@@ -290,7 +295,7 @@ def train_closer(
     net = Closer().to(memory_format=torch.channels_last).train()
     def losses_at(step):
         x,points,visible = spoiled_squares(*drawn_stills(crowd, seed_all(seed, step), batch))
-        with torch.autocast('cpu', torch.bfloat16): found = net(x.contiguous(memory_format=torch.channels_last))
+        with torch.autocast('cpu', torch.bfloat16, enabled=has_bfloat16()): found = net(x.contiguous(memory_format=torch.channels_last))
         return {'loss': closer_loss(found.float(), points, visible)}
     return fit_averaged(net, losses_at, steps, lr, desc='a closer look')
 
