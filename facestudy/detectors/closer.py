@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UPRIGHT', 'LOOKED', 'FLIPPED', 'SQUARE', 'GROWN', 'LOWER', 'OPENINGS', 'square_of', 'out_of', 'into', 'cut',
            'square_in_box', 'balanced', 'Maps', 'Closer', 'look_closely', 'Spoil', 'chained', 'stills', 'drawn_stills',
-           'spoiled_squares', 'closer_loss', 'has_bfloat16', 'train_closer', 'agreement', 'closer_score']
+           'spoiled_squares', 'closer_loss', 'has_bfloat16', 'in_words', 'train_closer', 'agreement', 'closer_score']
 
 # %% ../../nbs/detectors/05_closer.ipynb #b0ac3cc9
 from typing import NamedTuple
@@ -282,6 +282,10 @@ def has_bfloat16()->bool:
     "Does this processor multiply bfloat16 at speed?"
     return torch.backends.cpu.get_cpu_capability() not in ('AVX2', 'DEFAULT', 'NO AVX')
 
+def in_words()->str:
+    "What a progress bar adds where training takes another precision than usual"
+    return '' if has_bfloat16() else ', single precision'
+
 # %% ../../nbs/detectors/05_closer.ipynb #36dd6130
 def train_closer(
     crowd,         # A `CrowdStore`
@@ -295,9 +299,10 @@ def train_closer(
     net = Closer().to(memory_format=torch.channels_last).train()
     def losses_at(step):
         x,points,visible = spoiled_squares(*drawn_stills(crowd, seed_all(seed, step), batch))
-        with torch.autocast('cpu', torch.bfloat16, enabled=has_bfloat16()): found = net(x.contiguous(memory_format=torch.channels_last))
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast('cpu', torch.bfloat16, enabled=has_bfloat16()): found = net(x)
         return {'loss': closer_loss(found.float(), points, visible)}
-    return fit_averaged(net, losses_at, steps, lr, desc='a closer look')
+    return fit_averaged(net, losses_at, steps, lr, desc=f'a closer look{in_words()}')
 
 # %% ../../nbs/detectors/05_closer.ipynb #6423adf3
 def _opening(points, pairs):

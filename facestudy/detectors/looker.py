@@ -15,8 +15,8 @@ from torch import nn
 
 from ..core import seed_all
 from .closer import (FLIPPED, GROWN, LOWER, Closer, Maps, Spoil, chained, closer_loss,
-                                        closer_score, cut, drawn_stills, has_bfloat16, look_closely, out_of,
-                                        spoiled_squares, square_of, stills, train_closer)
+                                        closer_score, cut, drawn_stills, has_bfloat16, in_words, look_closely,
+                                        out_of, spoiled_squares, square_of, stills, train_closer)
 from ..fit import fit_averaged
 from ..method.encoders import conv_block
 from ..method.generator import ResBlock
@@ -147,7 +147,7 @@ def train_part(
         x,points,visible = spoiled_squares(*drawn_stills(crowd, seed_all(seed, step), batch), CAREFUL, _SIDE)
         with torch.autocast('cpu', torch.bfloat16, enabled=has_bfloat16()): found = look(x, square, points)
         return {'loss': closer_loss(found.float(), points, visible)}    # what is not looked at is not wrong
-    return fit_averaged(net, losses_at, steps, lr, desc=f'look at the {part}')
+    return fit_averaged(net, losses_at, steps, lr, desc=f'look at the {part}{in_words()}')
 
 # %% ../../nbs/detectors/06_looker.ipynb #22d4447d
 def train_looker(

@@ -45,7 +45,9 @@ def _check_plan(identities, motions, sizes, each, seed):
         raise InputError('at most 1000 identities and 1000 motions have names of their own; use another seed for more.')
 def _dealt(person, makes, motions):
     "The motions of one test person, spread evenly over all of them, so that two people seldom share more than one"
-    return sorted({(person+k*(motions//makes-1 or 1))%motions for k in range(makes)}) if makes < motions else range(motions)
+    if makes == motions: return range(motions)
+    apart = max(1, motions//makes-1)
+    return sorted({(person+k*apart)%motions for k in range(makes)})
 
 
 # %% ../../nbs/people/13_clips.ipynb #e57832ce

@@ -141,7 +141,8 @@ def filmed_in_words(
     if isinstance(store, JoinedStore): return ' '.join(map(filmed_in_words, store.stores.values()))
     test = store.segments('test')
     trained,them = counted(store.segments('train'))
-    (unseen,strangers),(ends,_) = (counted([s for s in test if (s.identity in them) == known]) for known in (False, True))
+    unseen,strangers = counted([s for s in test if s.identity not in them])
+    ends,_ = counted([s for s in test if s.identity in them])
     words = []
     if unseen: words.append(f'tested on {unseen} clips of {len(strangers)} people never seen in training')
     if ends: words.append(f'tested on the end of {ends} clips, after a gap: the same people, other moments')

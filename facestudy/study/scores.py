@@ -6,7 +6,7 @@
 __all__ = ['REGION_SCORES', 'EVERY', 'LARGE_SCORES', 'TIMINGS', 'ORDER', 'region_rows', 'sampled', 'absolute_rows', 'score_take',
            'kept_frames', 'sample_name', 'Measured', 'absolute_film', 'measure_take', 'remembering', 'finder',
            'score_large', 'with_large', 'side_by_side', 'measure', 'processor', 'measured_here', 'parameters_of',
-           'made_by', 'imported_by', 'seal', 'kept_rows', 'measured_folder', 'channels_last', 'rows_from']
+           'made_by', 'imported_by', 'seal', 'kept_rows', 'measured_folder', 'rows_from']
 
 # %% ../../nbs/study/05_scores.ipynb #4b114c8e
 import datetime, functools, json, multiprocessing, platform, time, warnings
@@ -300,15 +300,6 @@ def measured_folder(
     name = net_meta(path, 'system')['name']
     return runs_dir()/f'{how}-{name}-{short_hash([sha256(path), store.digest])}'
 
-# %% ../../nbs/study/05_scores.ipynb #f71db49a
-def channels_last(
-    system:System
-)->System: # The same object
-    "Store kernels with their channels last"
-    for p in system.parameters():
-        if p.ndim == 4: p.data = p.data.contiguous(memory_format=torch.channels_last) # the others have no other order
-    return system
-
 # %% ../../nbs/study/05_scores.ipynb #853fbfed
 def rows_from(
     path,   # A trained system's file
@@ -321,7 +312,8 @@ def rows_from(
     profile=None # For imported weights, whose header names none
 )->pd.DataFrame: # One row per test frame, as `score_take`; cost and provenance in columns
     "Measure a trained system on the tests of a store"
-    system,meta = channels_last(load_net(path, 'system', device)),net_meta(path, 'system')
+    system,meta = load_net(path, 'system', device),net_meta(path, 'system')
+    system.to(memory_format=torch.channels_last)                           # the layout in which convolutions are fastest
     rows,lines,samples,speed = measure(system, store, device, large=large, finer=finer, find=finder())
     with atomic(folder/'takes.csv') as tmp:
         lines.assign(system=meta['name']).to_csv(tmp, index=False, float_format='%.5f')

@@ -372,7 +372,7 @@ class FewShot(System):
         "A copy that is fine-tuned to the photo, as published; one that was tuned before stays as it is"
         if hasattr(self, 'psi'): return self
         photo = at_side(photo, self.looks_at)[None]
-        return fine_tune(self, photo, None if face is None else face[None])
+        return fine_tune(self, photo, None if face is None else face[None], bar=True)
 
     def losses(self, player, pairs:Pairs):
         "Content, adversarial, feature and match losses, or the discriminator's hinge"
