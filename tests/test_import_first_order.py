@@ -281,6 +281,7 @@ def test_a_row_like_any_other(published, embedded, tmp_path, monkeypatch):
     s = min(store.segments('test'), key=len)
     truth,seen = (np.array(o.frames(s.name)[s.start:s.stop]) for o in (store, finer))
     system,scored = load_net(out, 'system'),rows[(rows.system == NAME) & (rows['clip'] == s.name)].psnr.values
+    system.to(memory_format=torch.channels_last)                               # as it is measured
     def psnr_of(x):
         made = system.animate(to_tensor(x[0]), map(to_tensor, x), size=32)
         return score_clip(truth, np.stack(list(made))).psnr.values
